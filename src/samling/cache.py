@@ -1,0 +1,26 @@
+"""Where downloaded weights live: $SAMLING_CACHE or ~/.cache/samling."""
+
+import os
+from pathlib import Path
+
+from samling.errors import InputError
+
+WEIGHT_FILES = {"litemedsam": "lite_medsam.pth"}
+
+
+def cache_folder() -> Path:
+    """The user's cache folder of samling (it need not exist yet)."""
+    named = os.environ.get("SAMLING_CACHE")
+    return Path(named) if named else Path.home() / ".cache" / "samling"
+
+
+def weights_path(name: str) -> Path:
+    """The file of fetched weights.
+
+    Raises:
+        InputError: they were not fetched.
+    """
+    path = cache_folder() / WEIGHT_FILES[name]
+    if not path.is_file():
+        raise InputError(name, "its weights are not on this machine", f"run `samling fetch {name}`")
+    return path

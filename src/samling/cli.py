@@ -1,0 +1,379 @@
+"""The command line: parse, call a recipe, print. Heavy imports live inside the commands."""
+
+import errno
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from samling.errors import InputError
+
+DONE, SOME_FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+
+EXTRA_OF = {
+    **dict.fromkeys(
+        ("torch", "transformers", "h5py", "safetensors", "tensorboard", "matplotlib"), "train"
+    ),
+    **dict.fromkeys(("onnx", "onnxscript"), "export"),
+}
+
+app = typer.Typer(
+    name="samling",
+    help=(
+        "Adapt a foundation segmenter to an organ and a modality, measure it, put it to work.\n\n"
+        "The usual order: doctor, prepare, adapt, evaluate, export, predict. `samling demo` runs "
+        "them all on made-up ultrasound; `samling VERB --help` explains one.\n\n"
+        "MODEL is a run folder, a bundle (folder or zip) or a name: light, litemedsam.\n\n"
+        "Exit codes: 0 done, 1 some inputs failed (listed; the others are done), 2 wrong use or "
+        "unusable input."
+    ),
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[
+    list[Path], typer.Option("--data", metavar="STORE.h5", help="Store made by prepare; several.")
+]
+Run = Annotated[
+    Path, typer.Option("--out", "-o", metavar="RUN", help="Run folder; resumed if it exists.")
+]
+Rest = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="STORE2.h5|KEY=VALUE", show_default=False),
+]
+Recipe = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="Name in the recipe library, or a YAML file.")
+]
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Run folder, bundle, or name (light, litemedsam).")
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        import samling
+
+        say(f"samling {samling.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before the verb."""
+
+
+@app.command()
+def doctor(
+    data: Annotated[
+        Path | None, typer.Argument(metavar="DATA", help="Also check this data, without writing.")
+    ] = None,
+) -> None:
+    """Say what this machine can do.
+
+    Versions, weights found, expected seconds per image. With DATA, the checks of `prepare` run on
+    every image, and nothing is written.
+
+    Example: samling doctor my_images/
+    """
+    from samling.recipes.doctor import doctor as recipe
+
+    say(recipe(data))
+
+
+@app.command()
+def prepare(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder (or file) of the data set.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="STORE.h5", help="Store to write.")],
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="LAYOUT",
+            help="busi, ddti, tn3k, tg3k, usefd, hc18, folder, nnunet or coco; else recognised.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the data set; else the folder's.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the split, where none is committed.")] = 0,
+) -> None:
+    """Check a data set and write it as one store.
+
+    The store holds images, labels and splits by patient or group. Every image is read; what cannot
+    be used is listed with the reason and the remedy, and the rest is stored. A plain folder has
+    images/, masks/ with the same file names, and optionally meta.csv with the columns id, group_id,
+    class.
+
+    Example: samling prepare my_images/ -o my.h5
+    """
+    from samling.recipes.prepare import prepare as recipe
+
+    report = recipe(data, out, layout, name=name, seed=seed)
+    say(report.text())
+    if any(problem.severity == "error" for problem in report.problems):
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def adapt(
+    recipe: Recipe,
+    data: Data,
+    out: Run,
+    rest: Rest = None,
+    base: Annotated[
+        str, typer.Option("--base", metavar="NAME|PATH", help="Frozen model to adapt.")
+    ] = "light",
+) -> None:
+    """Teach a frozen base your organ.
+
+    Only the few thousand weights of an adapter are trained. Validates after every epoch and keeps
+    the best. Stop it at any moment and run the same command again: it goes on where it was.
+    KEY=VALUE changes one entry of the recipe.
+
+    Example: samling adapt lg-medseg --data my.h5 --out runs/a training.epochs=5
+    """
+    from samling.recipes.adapt import adapt as run
+
+    stores, overrides = split_rest(rest or [])
+    say(run(recipe, [*data, *stores], out, base, overrides, report=say))
+
+
+@app.command()
+def distill(
+    recipe: Recipe,
+    data: Data,
+    out: Run,
+    teacher: Annotated[
+        str, typer.Option("--teacher", metavar="NAME|PATH", help="Model to learn from.")
+    ],
+    rest: Rest = None,
+) -> None:
+    """Train the light base to see what a large teacher sees.
+
+    The teacher's embeddings are computed once and cached; then the student is regressed on them and
+    its decoder tuned with prompts. Resumes RUN if it exists.
+
+    Example: samling distill light --data my.h5 --teacher litemedsam --out runs/light
+    """
+    from samling.recipes.distill import distill as run
+
+    stores, overrides = split_rest(rest or [])
+    say(run(recipe, [*data, *stores], teacher, out, overrides, report=say))
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    data: Annotated[
+        Path, typer.Option("--data", metavar="STORE.h5", help="Store made by prepare.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Folder of the results.")],
+    split: Annotated[
+        str, typer.Option("--split", metavar="val|test", help="Look at test once, at the end.")
+    ] = "val",
+    prompts: Annotated[
+        str,
+        typer.Option(
+            "--prompts",
+            help="Commas between: box, jitter5/10/20, point1/3/5, clicks3, auto.",
+        ),
+    ] = "box,jitter10,point1,auto",
+) -> None:
+    """Measure a model on a split.
+
+    Dice, IoU and HD95 per image and kind of prompt, beside baselines. Writes results.json,
+    results.csv (one row per image), table.md, overlay sheets of the best, median and worst images,
+    and report.html.
+
+    Example: samling evaluate runs/mine --data my.h5 --split val -o runs/mine/val
+    """
+    from samling.recipes.evaluate import evaluate as recipe
+
+    kinds = [kind.strip() for kind in prompts.split(",") if kind.strip()]
+    say(recipe(model, data, out, split, kinds))
+
+
+@app.command()
+def export(
+    model: Model,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="BUNDLE", help="Folder to write, or a .zip.")
+    ],
+    format: Annotated[str, typer.Option("--format", help="onnx.")] = "onnx",
+) -> None:
+    """Write a model as a bundle that runs without PyTorch.
+
+    ONNX files, their card as JSON and a model card for people. The exported graphs are run and
+    compared with the model before the bundle is kept.
+
+    Example: samling export runs/mine -o mine.bundle
+    """
+    from samling.recipes.export import export as recipe
+
+    say(recipe(model, out, format))
+
+
+@app.command()
+def predict(
+    model: Model,
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="INPUT", help="Images, DICOM files or folders of them."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Folder of the results.")],
+    box: Annotated[
+        list[str] | None,
+        typer.Option("--box", metavar="x0,y0,x1,y1", help="One object per box; repeat. Pixels."),
+    ] = None,
+    point: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--point", metavar="x,y[,1|0]", help="Repeat: all points are one object. 0: outside it."
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            "--prompts",
+            metavar="FILE.json",
+            help='{"<file name>": [{"box": [x0, y0, x1, y1], "points": [[x, y, 1]]}, ...]}',
+        ),
+    ] = None,
+    auto: Annotated[bool, typer.Option("--auto", help="Find the objects without prompts.")] = False,
+) -> None:
+    """Segment images and measure what was found.
+
+    One mask and one overlay for each image, and results.csv with a row per object. Without --box,
+    --point or --prompts the model looks for objects itself. Pixels are the original image's, x to
+    the right, y down; x1 and y1 are exclusive.
+
+    Example: samling predict runs/mine scan.png -o out --box 120,80,260,190
+    """
+    from samling.recipes.predict import predict as recipe
+
+    boxes = [numbers(text, "--box", (4,)) for text in box or []]
+    points = [numbers(text, "--point", (2, 3)) for text in point or []]
+    summary = recipe(model, inputs, out, boxes, points, prompts, auto)
+    say(summary)
+    if summary.failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def fetch(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|PATH", help="litemedsam, or a file you already have.")
+    ],
+) -> None:
+    """Bring published weights into the cache and verify their hash.
+
+    Example: samling fetch litemedsam
+    """
+    from samling.recipes.fetch import fetch as recipe
+
+    say(recipe(name))
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="OUT", help="Folder of the demonstration.")
+    ] = Path("runs/demo"),
+) -> None:
+    """Run the whole job on made-up ultrasound.
+
+    Prepare, adapt, evaluate, export, predict: under ten minutes on two cores, without any data of
+    yours. Ends with OUT/report.html. Steps already done are skipped.
+
+    Example: samling demo
+    """
+    from samling.recipes.demo import demo as recipe
+
+    say(recipe(out))
+
+
+def say(text: object) -> None:
+    """Print a line at once, also into a pipe."""
+    print(text, flush=True)
+
+
+def split_rest(rest: list[str]) -> tuple[list[Path], list[str]]:
+    """Divide what follows a command into further stores and KEY=VALUE overrides.
+
+    >>> split_rest(["b.h5", "training.epochs=5", "runs/a=b.h5"])[1]
+    ['training.epochs=5']
+    """
+    is_override = re.compile(r"[A-Za-z_][\w.-]*=").match
+    return [Path(t) for t in rest if not is_override(t)], [t for t in rest if is_override(t)]
+
+
+def numbers(text: str, option: str, counts: tuple[int, ...]) -> tuple[float, ...]:
+    """Numbers between commas.
+
+    Raises:
+        InputError: not numbers, or not as many as `counts` allows.
+
+    >>> numbers("1,2.5,3,4", "--box", (4,))
+    (1.0, 2.5, 3.0, 4.0)
+    """
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) not in counts:
+        allowed = " or ".join(map(str, counts))
+        problem = f"'{text}' is not {allowed} numbers with commas between"
+        raise InputError(option, problem, "see samling predict --help")
+    return values
+
+
+def explain(error: Exception) -> str | None:
+    """One line for an error that the user can mend; None for a fault of ours."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, typer.TyperException):
+        return f"{error.format_message()} Remedy: see samling --help, samling VERB --help."
+    if isinstance(error, ModuleNotFoundError):
+        module = (error.name or "").partition(".")[0]
+        extra = EXTRA_OF.get(module)
+        text = f"this needs samling[{extra}] ({module} is not installed). Remedy: "
+        return text + f"pip install 'samling[{extra}]'." if extra else None
+    if isinstance(error, OSError):
+        return _explain_os(error)
+    return None
+
+
+def _explain_os(error: OSError) -> str | None:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}the disk is full. Remedy: free some space and run the same command again."
+    if error.filename is None or error.strerror is None:
+        return None
+    return f"{error.filename}: {error.strerror}. Remedy: check the path and its permissions."
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit. What a user can mend is one line, never a traceback."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = app(arguments or ["--help"], prog_name="samling", standalone_mode=False)
+    except Exception as error:
+        text = explain(error)
+        if text is None:
+            raise
+        print(f"error: {' '.join(text.split())}", file=sys.stderr)
+        sys.exit(UNUSABLE)
+    if code == INTERRUPTED:
+        print("stopped; run the same command again to resume", file=sys.stderr)
+    sys.exit(code or DONE)
+
+
+if __name__ == "__main__":
+    main()

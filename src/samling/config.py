@@ -1,0 +1,171 @@
+"""Recipes as typed configuration: YAML plus `key=value`, validated, printable, saved beside results."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from samling.errors import InputError
+
+
+class Section(BaseModel):
+    """A part of a recipe. Unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AdapterSection(Section):
+    """Which adapter goes where."""
+
+    kind: Literal["lr", "serial", "none"] = "lr"
+    sites: tuple[str, ...] = Field(
+        default=("conv", "mlp"), description="`kind` or `kind:stage`; see Sam.sites"
+    )
+    placement: Literal["parallel", "serial"] = "parallel"
+    rank: int = Field(default=16, ge=1, description="k, clamped to min(d, r) per site")
+    reduction: int = Field(default=8, ge=1, description="bottleneck r = d / reduction")
+    tied: bool = False
+
+
+class LossSection(Section):
+    """Weights of the terms; 0 switches a term off."""
+
+    focal: float = Field(default=20.0, ge=0)
+    dice: float = Field(default=1.0, ge=0)
+    mask_iou: float = Field(default=1.0, ge=0)
+    boundary: float = Field(default=2.0, ge=0)
+    presence: float = Field(default=1.0, ge=0, description="automatic mode: is anything there?")
+    boundary_form: Literal["kervadec", "hausdorff"] = "kervadec"
+
+
+class OptimiserSection(Section):
+    """Optimiser and schedule."""
+
+    kind: Literal["adam", "adamw"] = "adam"
+    rate: float = Field(default=5e-4, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    cosine: bool = False
+
+
+class AugmentSection(Section):
+    """Ranges of random changes; see data/augment.py."""
+
+    rotation_degrees: float = Field(default=15.0, ge=0, le=180)
+    flip: bool = True
+    crop: float = Field(default=0.75, gt=0, le=1)
+    enlarge: float = Field(default=1.1, ge=1)
+    gain: float = Field(default=0.15, ge=0, lt=1)
+
+
+PromptName = Literal["box", "points", "automatic"]
+
+
+class TrainingSection(Section):
+    """What adapting and distilling share."""
+
+    prompts: tuple[PromptName, ...] = ("box", "points", "automatic")
+    epochs: int = Field(default=15, ge=0)
+    batch_size: int = Field(default=16, ge=1)
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    loss: LossSection = LossSection()
+    optimiser: OptimiserSection = OptimiserSection()
+    augment: AugmentSection = AugmentSection()
+
+
+class AdaptRecipe(Section):
+    """Recipe of `samling adapt`."""
+
+    name: str
+    seed: int = 0
+    adapter: AdapterSection = AdapterSection()
+    train_decoder: bool = Field(default=False, description="tune the mask decoder too")
+    train_encoder: bool = Field(default=False, description="full fine-tuning, for comparison")
+    training: TrainingSection = TrainingSection()
+
+
+class EmbeddingSection(Section):
+    """First stage of distillation: regress the teacher's embedding."""
+
+    epochs: int = Field(default=10, ge=0)
+    batch_size: int = Field(default=16, ge=1)
+    flips: bool = Field(default=True, description="cache mirrored embeddings too")
+    optimiser: OptimiserSection = OptimiserSection(kind="adamw", rate=1e-3, cosine=True)
+
+
+class DistillRecipe(Section):
+    """Recipe of `samling distill`."""
+
+    name: str
+    seed: int = 0
+    warm_start: bool = Field(default=True, description="start from the teacher where shapes fit")
+    embedding: EmbeddingSection = EmbeddingSection()
+    decoder: TrainingSection = TrainingSection()
+    decoder_trains_encoder: bool = Field(
+        default=True, description="second stage: tune the encoder with the decoder"
+    )
+
+
+R = TypeVar("R", bound=Section)
+
+
+def load_recipe(kind: type[R], recipe: str | Path, overrides: list[str]) -> R:
+    """Read a recipe by library name or path, apply `a.b=value` overrides, validate.
+
+    Raises:
+        InputError: no such recipe, no YAML, unknown key, wrong type; names file and field.
+    """
+    path = _find(recipe)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(path, f"is not YAML ({error})".replace("\n", " "), "mend the file") from None
+    if not isinstance(content, dict):
+        raise InputError(path, "is not a table of settings", "see `recipes/library` for examples")
+    for override in overrides:
+        _apply(content, override)
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        known = ", ".join(kind.model_fields)
+        raise InputError(f"{path} {field}", first["msg"], f"top-level keys: {known}") from None
+
+
+def save_recipe(recipe: Section) -> str:
+    """The resolved recipe as YAML."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+
+
+def library() -> dict[str, Path]:
+    """Recipes that come with samling: name -> file."""
+    folder = Path(str(resources.files("samling") / "recipes" / "library"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def _find(recipe: str | Path) -> Path:
+    known = library()
+    if str(recipe) in known:
+        return known[str(recipe)]
+    path = Path(recipe)
+    if not path.is_file():
+        raise InputError(recipe, "no such recipe", f"give a YAML file or one of {', '.join(known)}")
+    return path
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise InputError(override, "is not key=value", "e.g. training.epochs=5")
+    *sections, last = key.split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise InputError(override, f"{section} is not a section", "e.g. training.epochs=5")
+    try:
+        content[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise InputError(override, "the value is not YAML", "quote it") from None

@@ -1,0 +1,1 @@
+"""Cases, how they are read, prepared, split, stored and augmented."""

@@ -1,0 +1,27 @@
+"""Intensity: from stored values to what a network sees."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samling.prompts.frame import Frame
+
+
+def min_max(image: NDArray[np.generic]) -> NDArray[np.float32]:
+    """(H, W) any real values -> [0, 1] by the image's own minimum and maximum; a constant image -> 0.
+
+    Raises:
+        ValueError: the image has values that are not finite.
+    """
+    values = image.astype(np.float32)
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():
+        raise ValueError("the image has values that are not finite")
+    return (values - low) / max(high - low, 1e-8) if high > low else np.zeros_like(values)
+
+
+def to_model(image: NDArray[np.generic], frame: Frame) -> NDArray[np.float32]:
+    """(H, W) stored values -> (size, size) in [0, 1]: resize, min-max, then zero padding.
+
+    The order is LiteMedSAM's. The network repeats the plane to three channels itself.
+    """
+    return frame.pad(min_max(frame.image_to_model(image.astype(np.float32)))).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Distillation: a teacher's embeddings, cached once, and the terms a student is regressed on."""

@@ -1,0 +1,92 @@
+"""Cache of teacher embeddings: 16-bit floats, one checksummed file per image, resumable."""
+
+import hashlib
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from samling.atomic import atomic_path
+
+
+def to_grid(embedding: Tensor, size: int) -> Tensor:
+    """(B, C, h, w) -> (B, C, size, size): the rule when teacher and student differ in resolution.
+
+    A finer teacher is averaged over the cells that fall into one cell of the student; a coarser one is
+    interpolated bilinearly.
+    """
+    if embedding.shape[-1] >= size:
+        return F.adaptive_avg_pool2d(embedding, size)
+    return F.interpolate(embedding, [size, size], mode="bilinear", align_corners=False)
+
+
+class EmbeddingCache:
+    """Embeddings of one teacher on one grid, in a folder of their own.
+
+    A file's name is the hash of the image it belongs to, so stores can share a cache. Files that are
+    damaged (checksum) or unreadable count as missing and are computed again.
+
+    Args:
+        root: the cache folder.
+        teacher_sha256: hash of the teacher's weights; another teacher gets another folder.
+        grid: side of the embeddings kept, see `to_grid`.
+    """
+
+    def __init__(self, root: Path, teacher_sha256: str, grid: int) -> None:
+        self.folder = root / f"{teacher_sha256[:16]}-{grid}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.grid = grid
+
+    def path(self, plane: NDArray[np.uint8]) -> Path:
+        """Where the embedding of this (S, S) model input lives."""
+        digest = hashlib.sha256(np.ascontiguousarray(plane).tobytes()).hexdigest()
+        return self.folder / f"{digest[:32]}.safetensors"
+
+    def read(self, plane: NDArray[np.uint8]) -> NDArray[np.float16] | None:
+        """(C, grid, grid), or None if it is missing or damaged."""
+        try:
+            with safe_open(self.path(plane), framework="np") as stream:
+                checksum = (stream.metadata() or {}).get("crc32")
+                embedding = stream.get_tensor("embedding")
+        except (FileNotFoundError, SafetensorError, OSError):
+            return None
+        intact = checksum == str(zlib.crc32(embedding.tobytes()))
+        return embedding if intact else None
+
+    def write(self, plane: NDArray[np.uint8], embedding: NDArray[np.float16]) -> None:
+        """Keep (C, grid, grid), whole or not at all."""
+        embedding = np.ascontiguousarray(embedding, dtype=np.float16)
+        metadata = {"crc32": str(zlib.crc32(embedding.tobytes()))}
+        with atomic_path(self.path(plane)) as temporary:
+            save_file({"embedding": embedding}, temporary, metadata=metadata)
+
+    def fill(
+        self,
+        planes: NDArray[np.uint8],
+        encode: Callable[[Tensor], Tensor],
+        *,
+        batch_size: int = 4,
+        advance: Callable[[int, int], None] = lambda done, total: None,
+    ) -> int:
+        """Compute what is missing for planes (N, S, S); return how many were computed.
+
+        Args:
+            encode: (B, 1, S, S) in [0, 1] -> (B, C, h, w), without gradients.
+            advance: called with (done, total) after every batch.
+        """
+        missing = [index for index, plane in enumerate(planes) if self.read(plane) is None]
+        for start in range(0, len(missing), batch_size):
+            chosen = missing[start : start + batch_size]
+            images = torch.from_numpy(planes[chosen]).unsqueeze(1).float() / 255
+            embeddings = to_grid(encode(images).float(), self.grid).half().cpu().numpy()
+            for index, embedding in zip(chosen, embeddings, strict=True):
+                self.write(planes[index], embedding)
+            advance(start + len(chosen), len(missing))
+        return len(missing)

@@ -1,0 +1,1 @@
+"""Honest measurement: metrics, baselines, prompt protocols, tables, pictures and reports."""

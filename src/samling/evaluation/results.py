@@ -1,0 +1,84 @@
+"""Results: what an evaluation found, as JSON for programs and Markdown for people."""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from samling.evaluation.metrics import DEFINITIONS
+from samling.evaluation.sections import Evaluation
+from samling.evaluation.tables import automatic, by_category, category_table, headline, markdown
+from samling.inference.card import Card
+
+if TYPE_CHECKING:
+    from samling.data.store import Store
+
+RESULTS_SCHEMA = 1
+
+
+def facts_of(card: Card, store: "Store", split: str, seed: int) -> dict[str, Any]:
+    """What was measured on what: the head of results.json."""
+    return {
+        "schema": RESULTS_SCHEMA,
+        "model": card.model_dump(mode="json"),
+        "store": {
+            "name": store.name,
+            "content_hash": store.content_hash,
+            "licence": store.licence,
+            "split": split,
+            "split_hash": store.splits.hash,
+            "split_rule": store.splits.rule,
+        },
+        "seed": seed,
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def as_json(facts: dict[str, Any], evaluation: Evaluation) -> str:
+    """results.json: facts, scores with intervals, scores by category, notes, definitions."""
+    divided = by_category(evaluation.rows, evaluation.model)
+    content = facts | {
+        "method": evaluation.model,
+        "scores": [asdict(score) for score in evaluation.scores],
+        "by_category": {name: [asdict(s) for s in scores] for name, scores in divided.items()},
+        "notes": list(evaluation.notes),
+        "definitions": DEFINITIONS,
+    }
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def as_markdown(evaluation: Evaluation) -> str:
+    """table.md: the report's tables and notes."""
+    tables = [
+        headline(evaluation.scores, evaluation.model),
+        automatic(evaluation.scores),
+        category_table(by_category(evaluation.rows, evaluation.model)),
+    ]
+    parts = [markdown(table) for table in tables if table]
+    if evaluation.notes:
+        parts.append("".join(f"- {note}\n" for note in evaluation.notes))
+    return "\n".join(parts)
+
+
+def provenance(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Facts (with `seconds` and `environment`) as names and values for the report."""
+    model, store, machine = facts["model"], facts["store"], facts["environment"]
+    versions = ", ".join(f"{name} {value}" for name, value in machine["versions"].items() if value)
+    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in facts["seconds"].items())
+    adapter = model["adapter"] or {}
+    return [
+        ("Model", f"{model['name']}, base {model['base']}"),
+        ("Base weights", f"sha256 {model['base_sha256']}"),
+        ("Adapter", ", ".join(f"{key} {value}" for key, value in adapter.items()) or "none"),
+        ("Trained on", ", ".join(model["trained_on"]) or "not stated"),
+        ("Licence of the model", model["licence"]),
+        ("Data", f"{store['name']}, content {store['content_hash']}"),
+        ("Licence of the data", store["licence"]),
+        ("Split", f"{store['split']}, hash {store['split_hash']}. {store['split_rule']}"),
+        ("Seed", str(facts["seed"])),
+        ("Time to measure", seconds),
+        ("Machine", f"{machine['machine']}, Python {machine['python']}"),
+        ("Versions", versions),
+        ("Commit", machine["git_commit"] or "unknown"),
+        ("When", facts["when"]),
+    ]

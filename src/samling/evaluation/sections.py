@@ -1,0 +1,217 @@
+"""Sections of the evaluation report: what was measured, what it means, what to do next."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from samling.evaluation.forest import forest
+from samling.evaluation.metrics import DEFINITIONS, mean_ci
+from samling.evaluation.report import Command, Drawing, Picture, Points, Section, Table, Terms, Text
+from samling.evaluation.run import Row
+from samling.evaluation.tables import (
+    Score,
+    automatic,
+    by_category,
+    category_table,
+    describe,
+    headline,
+)
+
+_SHEET_TITLES = {
+    "best": "The best images",
+    "median": "The images in the middle",
+    "worst": "The worst images",
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that a report tells.
+
+    Args:
+        model: the method's name in the rows.
+        given: the model as the user named it, for the commands.
+        split: `val` or `test`.
+        store: name of the data set. store_file: as the user named it.
+        notes: what could not be measured, and why; warnings.
+        provenance: names and values, as text.
+        sheets: best, median, worst -> PNG.
+        curves: PNG, or None.
+    """
+
+    model: str
+    given: str
+    split: str
+    store: str
+    store_file: str
+    scores: Sequence[Score]
+    rows: Sequence[Row]
+    notes: Sequence[str]
+    provenance: Sequence[tuple[str, str]]
+    sheets: dict[str, Path] = field(default_factory=dict)
+    curves: Path | None = None
+
+    @property
+    def main(self) -> Score | None:
+        """The model's score under the first protocol; None if no image counts."""
+        own = [score for score in self.scores if score.method == self.model and score.n]
+        return own[0] if own else None
+
+
+def lead(evaluation: Evaluation) -> str:
+    """The answer in two sentences."""
+    main, name = evaluation.main, evaluation.model
+    if main is None or main.dice is None or main.hd95_px is None:
+        return f"{name} was measured on {evaluation.store}, but no image of the split counts."
+    part = "validation" if evaluation.split == "val" else "test"
+    return (
+        f"On {main.n} {part} images of {evaluation.store}, asked with {_asked(main.protocol)}, "
+        f"{name} reaches a mean Dice of {main.dice.mean:.3f} (95 % interval {main.dice.low:.3f} to "
+        f"{main.dice.high:.3f}); its outline is {main.hd95_px.mean:.1f} px off (HD95)."
+    )
+
+
+def sections(evaluation: Evaluation) -> list[Section]:
+    """The page, from the answer to the small print."""
+    scores, name = evaluation.scores, evaluation.model
+    without_prompt = automatic(scores)
+    divided = category_table(by_category(evaluation.rows, name))
+    plot = forest(scores, name)
+    caption = f"Mean Dice with its 95 % interval; {name} is the coloured dot."
+    return [
+        Section("Results", [headline(scores, name), *([Drawing(plot, caption)] if plot else [])]),
+        Section("What the numbers mean", [Points(tuple(meaning(evaluation)))]),
+        Section("Without a prompt", [without_prompt] if without_prompt else []),
+        Section("By category", [divided] if divided else []),
+        Section("Training", _curves(evaluation)),
+        *_sheets(evaluation),
+        Section("What to do next", next_steps(evaluation)),
+        Section("Definitions", [Terms(tuple(DEFINITIONS.items()))]),
+        Section("Provenance", [_provenance(evaluation.provenance)]),
+    ]
+
+
+def meaning(evaluation: Evaluation) -> list[str]:
+    """Comparisons on the same images, in words; then what could not be measured."""
+    own = [s for s in evaluation.scores if s.method == evaluation.model and s.dice]
+    said = [sentence for score in own for sentence in _against_others(evaluation, score)]
+    said += _jitter_cost(own)
+    said += [_in_automatic(score) for score in own if score.protocol == "auto"]
+    skipped = max((score.n_skipped for score in own), default=0)
+    if skipped:
+        said.append(
+            f"{skipped} images without a lesion don't count for boxes and points: there is nothing "
+            "to point at."
+        )
+    return [*said, *evaluation.notes]
+
+
+def _against_others(evaluation: Evaluation, score: Score) -> list[str]:
+    """One sentence per other method under the same protocol, with a paired interval."""
+    rows = [row for row in evaluation.rows if row.protocol == score.protocol and row.counted]
+    own = {row.id: row for row in rows if row.method == evaluation.model}
+    sentences = []
+    for other in dict.fromkeys(row.method for row in rows if row.method != evaluation.model):
+        pairs = [(own[row.id], row) for row in rows if row.method == other and row.id in own]
+        if other == "fill the box" or not pairs:
+            continue  # the ellipse is the harder one to beat: one sentence is enough
+        change = mean_ci(
+            [100 * ((a.dice or 0) - (b.dice or 0)) for a, b in pairs], [a.group for a, _ in pairs]
+        )
+        verdict = (
+            "better" if change.low > 0 else "worse" if change.high < 0 else "not clearly apart"
+        )
+        sentences.append(
+            f"Asked with {_asked(score.protocol)}, {evaluation.model} against {other}: "
+            f"{change.mean:+.1f} Dice points on the same images "
+            f"({change.low:+.1f} to {change.high:+.1f}): {verdict}."
+        )
+    return sentences
+
+
+def _jitter_cost(own: Sequence[Score]) -> list[str]:
+    tight = next((score.dice for score in own if score.protocol == "box"), None)
+    loose = [score for score in own if score.protocol.startswith("jitter")]
+    if tight is None:
+        return []
+    return [
+        f"Moving each side of the box by up to ±{score.protocol.removeprefix('jitter')} % costs "
+        f"{100 * (tight.mean - score.dice.mean):.1f} Dice points."
+        for score in loose
+        if score.dice
+    ]
+
+
+def _in_automatic(score: Score) -> str:
+    alarms = score.n_false_alarms / score.n if score.n else 0.0
+    empty = f" Of {score.n_empty} images without a lesion, {score.n_empty_right} stay empty."
+    return (
+        f"Without a prompt it finds {score.n_found} of {score.n_lesions} lesions, with "
+        f"{alarms:.2f} false alarms per image." + (empty if score.n_empty else "")
+    )
+
+
+def _asked(protocol: str) -> str:
+    words = describe(protocol)
+    if protocol == "auto":
+        return "no prompt"
+    return f"a {words}" if protocol.startswith(("box", "jitter")) else words
+
+
+def _curves(evaluation: Evaluation) -> list[Picture]:
+    if evaluation.curves is None:
+        return []
+    caption = "Loss terms on the training images and Dice on the validation images, per epoch."
+    return [Picture(evaluation.curves, "Curves of loss and Dice over the epochs", caption)]
+
+
+def _sheets(evaluation: Evaluation) -> list[Section]:
+    main = evaluation.main
+    if main is None:
+        return []
+    shown = f"Asked with {_asked(main.protocol)}. Blue: truth. Orange: prediction. White: prompt."
+    return [
+        Section(
+            _SHEET_TITLES[which],
+            [Picture(path, f"{_SHEET_TITLES[which]} with true and predicted outlines", shown)],
+        )
+        for which, path in evaluation.sheets.items()
+    ]
+
+
+def next_steps(evaluation: Evaluation) -> list[Text | Points | Command]:
+    """Advice that fits the split and the result, and commands to copy."""
+    advice = ["Look at the worst images first: a doubtful label is as likely as a poor prediction."]
+    main = evaluation.main
+    ellipse = next(
+        (s.dice for s in evaluation.scores if main and s.method == "ellipse in the box"
+         and s.protocol == main.protocol),
+        None,
+    )  # fmt: skip
+    if main and main.dice and ellipse and main.dice.mean <= ellipse.mean:
+        advice.append(
+            "An ellipse drawn in the box does as well: the model has not learnt the outline. Train "
+            "longer, with more images, or from a better base."
+        )
+    if evaluation.split == "val":
+        advice.append(
+            "These are validation images: choose between models by them as often as you like. "
+            "Measure the one you choose on the test images, once."
+        )
+    else:
+        advice.append(
+            "These are test images: the numbers are honest as long as nothing is chosen by them."
+        )
+    model, store = shlex.quote(evaluation.given), shlex.quote(evaluation.store_file)
+    commands = [
+        f"samling export {model} -o model.bundle",
+        "samling predict model.bundle IMAGES -o masks",
+    ]
+    if evaluation.split == "val":
+        commands.insert(0, f"samling evaluate {model} --data {store} --split test -o test")
+    return [Points(tuple(advice)), Command(tuple(commands))]
+
+
+def _provenance(items: Sequence[tuple[str, str]]) -> Table:
+    return Table(("What", "Value"), tuple(items), text_columns=(0, 1))

@@ -1,0 +1,1 @@
+"""Prediction on one image: backends, predictor, automatic mode and clean-up. Needs no PyTorch."""

@@ -1,0 +1,117 @@
+"""Bundle: a folder or zip with two ONNX graphs, card.json and README.md, read with bounds."""
+
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from samling.errors import InputError
+from samling.inference.card import Card
+
+ENCODER, DECODER, CARD, README = "encoder.onnx", "decoder.onnx", "card.json", "README.md"
+BUNDLE_NAMES = (ENCODER, DECODER, CARD, README)
+
+_MEBIBYTE = 1 << 20
+_LIMITS = {ENCODER: 2048 * _MEBIBYTE, DECODER: 512 * _MEBIBYTE, CARD: _MEBIBYTE}
+_MEMBERS_AT_MOST = 64
+_RATIO_AT_MOST = 200  # weights hardly compress; more is a bomb
+
+
+class Bundle(NamedTuple):
+    """A bundle's content: two ONNX models as bytes, and how to feed them."""
+
+    encoder: bytes
+    decoder: bytes
+    card: Card
+
+
+def is_bundle(path: str | Path) -> bool:
+    """True for a zip file and for a folder that holds an exported encoder or decoder."""
+    path = Path(path)
+    if path.is_dir():
+        return any((path / name).exists() for name in (ENCODER, DECODER))
+    return path.is_file() and zipfile.is_zipfile(path) and path.suffix.lower() == ".zip"
+
+
+def read_bundle(path: str | Path) -> Bundle:
+    """Read a bundle into memory; nothing is ever extracted to disk.
+
+    Raises:
+        InputError: not a bundle, incomplete, damaged, too large, or with members outside itself.
+    """
+    path = Path(path)
+    parts = _from_folder(path) if path.is_dir() else _from_zip(path)
+    return Bundle(parts[ENCODER], parts[DECODER], _card(path, parts[CARD]))
+
+
+def _card(path: Path, content: bytes) -> Card:
+    try:
+        return Card.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "JSON"
+        problem = f"is not a samling model card ({field}: {first['msg']})"
+        raise InputError(
+            path / CARD, problem, "export again with this version of samling"
+        ) from None
+
+
+def _from_folder(path: Path) -> dict[str, bytes]:
+    parts: dict[str, bytes] = {}
+    for name, limit in _LIMITS.items():
+        file = path / name
+        if not file.is_file():
+            raise InputError(path, f"is an incomplete bundle: {name} is missing", "export it again")
+        if file.stat().st_size > limit:
+            raise InputError(file, f"is larger than {limit // _MEBIBYTE} MiB", "export it again")
+        parts[name] = file.read_bytes()
+    return parts
+
+
+def _from_zip(path: Path) -> dict[str, bytes]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = _members(path, archive)
+            return {name: _read(path, archive, members[name]) for name in _LIMITS}
+    except FileNotFoundError:
+        raise InputError(path, "does not exist", "name a run, a bundle or a known model") from None
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        raise InputError(path, f"is not a readable zip ({error})", "export it again") from error
+
+
+def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """The known files, all at the top or all in one folder; whatever else is there is not read."""
+    entries = archive.infolist()
+    if len(entries) > _MEMBERS_AT_MOST:
+        raise InputError(
+            path, f"holds {len(entries)} files, not a bundle's four", "export it again"
+        )
+    found: dict[str, zipfile.ZipInfo] = {}
+    folders: set[PurePosixPath] = set()
+    for entry in entries:
+        name = PurePosixPath(entry.filename)
+        if name.is_absolute() or ".." in name.parts or "\\" in entry.filename:
+            problem = f"holds a file that points outside it ({entry.filename!r})"
+            raise InputError(path, problem, "do not use this file; export the model yourself")
+        if name.name not in _LIMITS or len(name.parts) > 2:
+            continue
+        if name.name in found:
+            raise InputError(path, f"holds {name.name} twice", "export it again")
+        found[name.name] = entry
+        folders.add(name.parent)
+    missing = [name for name in _LIMITS if name not in found]
+    if missing or len(folders) > 1:
+        problem = f"is no bundle: {', '.join(missing) or 'its files lie in several folders'}"
+        raise InputError(path, problem + " missing" * bool(missing), "export it again")
+    return found
+
+
+def _read(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    limit = _LIMITS[PurePosixPath(entry.filename).name]
+    inflated = entry.file_size > _RATIO_AT_MOST * max(entry.compress_size, 1)
+    if entry.file_size > limit or (inflated and entry.file_size > _MEBIBYTE):
+        problem = f"{entry.filename} claims {entry.file_size} bytes unpacked"
+        raise InputError(path, problem, "do not use this file; export the model yourself")
+    with archive.open(entry) as stream:
+        return stream.read(limit)

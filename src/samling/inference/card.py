@@ -1,0 +1,69 @@
+"""Card: what a model is and how it must be fed, saved as JSON beside its weights."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from samling.atomic import write_text
+from samling.errors import InputError
+
+PromptKind = Literal["box", "points", "mask", "automatic"]
+
+
+class Card(BaseModel):
+    """Everything needed to run a model as it was trained, and to trust it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    name: str
+    base: str = Field(description="name of the frozen base the weights belong to")
+    base_sha256: str = Field(description="hash of that base's weights, see models/weights.py")
+    input_size: int = Field(
+        default=256, ge=32, le=2048, description="side of the model's square, px"
+    )
+    embedding_size: int = Field(description="side of the image embedding's grid")
+    intensity: Literal["min-max"] = "min-max"
+    prompts: tuple[PromptKind, ...] = Field(description="prompt kinds the weights were trained for")
+    classes: tuple[str, ...] = ("object",)
+    mask_threshold: float = Field(default=0.0, description="logit above which a pixel is inside")
+    presence_threshold: float = Field(
+        default=0.5, description="automatic: below it nothing is here"
+    )
+    minimum_area: float = Field(
+        default=0.0005, description="automatic: smaller objects are dropped; share of the image"
+    )
+    split_hash: str | None = Field(default=None, description="hash of the split trained on")
+    trained_on: tuple[str, ...] = Field(default=(), description="names of the stores trained on")
+    licence: str = "unknown"
+    adapter: dict[str, int | float | str | bool | list[str] | list[int] | None] | None = None
+
+    def save(self, path: str | Path) -> None:
+        """Write as JSON, whole or not at all."""
+        write_text(path, self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Card":
+        """Read a card.
+
+        Raises:
+            InputError: the file is missing, no JSON, or not a card of this schema.
+        """
+        path = Path(path)
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(
+                path, "does not exist", "name a run, a bundle or a known model"
+            ) from None
+        except (ValidationError, UnicodeDecodeError) as error:
+            problem = f"is not a samling model card ({_first_line(error)})"
+            raise InputError(path, problem, "export the model again with this version") from None
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}"
+    return str(error).splitlines()[0]

@@ -1,0 +1,142 @@
+"""Results on disk: mask and overlay per image, one CSV with a row per object."""
+
+import csv
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samling.atomic import atomic_path
+from samling.errors import InputError
+from samling.inference.measure import measure
+from samling.inference.overlay import draw, write_png
+from samling.inference.segmenter import Object
+
+COLUMNS = (
+    "file",
+    "object",
+    "class",
+    "score",
+    "quality",
+    "area_px",
+    "area_mm2",
+    "longest_diameter_px",
+    "longest_diameter_mm",
+    "x0",
+    "y0",
+    "x1",
+    "y1",
+    "spacing_row_mm",
+    "spacing_column_mm",
+    "frame",
+    "mask",
+)
+_STEM_BYTES = 180  # leaves room for a suffix in the 255 bytes of a file name
+
+
+class ResultFolder:
+    """Collects the results of many images in one folder, never two under one name.
+
+    Args:
+        folder: made when the first result is written.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._taken = {"results.csv"}
+        self._rows: list[dict[str, object]] = []
+
+    def add(
+        self,
+        source: Path,
+        image: NDArray[np.generic],
+        objects: Sequence[Object],
+        *,
+        spacing_mm: tuple[float, float] | None = None,
+        frame: int | None = None,
+    ) -> Path:
+        """Write mask and overlay of one image, remember its rows; return the mask's path.
+
+        Args:
+            source: the input; its stem names the results.
+            image: (H, W) grey.
+            frame: number of the frame in a cine loop, None for a single image.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        stem = source.stem if frame is None else f"{source.stem}_f{frame:03d}"
+        name = self._take(stem)
+        mask = np.zeros(image.shape, dtype=np.uint8)
+        for found in objects:
+            mask[found.mask] = 255
+        write_png(self.folder / f"{name}.png", mask)
+        write_png(self.folder / f"{name}_overlay.png", draw(image, objects))
+        for number, found in enumerate(objects, start=1):
+            row = _row(source, number, found, spacing_mm)
+            self._rows.append(row | {"frame": frame, "mask": f"{name}.png"})
+        return self.folder / f"{name}.png"
+
+    def write_table(self) -> Path:
+        """Write `results.csv`.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        path = self.folder / "results.csv"
+        try:
+            with (
+                atomic_path(path) as temporary,
+                temporary.open("w", newline="", encoding="utf-8") as f,
+            ):
+                writer = csv.DictWriter(f, COLUMNS, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(self._rows)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            remedy = "free space or name another folder"
+            raise InputError(path, f"cannot be written ({reason})", remedy) from error
+        return path
+
+    def _take(self, stem: str) -> str:
+        """A name whose mask and overlay are both free, also where A.png and a.png are one file."""
+        stem = stem.encode()[:_STEM_BYTES].decode(errors="ignore").lstrip(".") or "image"
+        number = 1
+        while True:
+            name = stem if number == 1 else f"{stem}_{number}"
+            files = {_fold(f"{name}.png"), _fold(f"{name}_overlay.png")}
+            if not files & self._taken:
+                self._taken |= files
+                return name
+            number += 1
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _row(
+    source: Path, number: int, found: Object, spacing_mm: tuple[float, float] | None
+) -> dict[str, object]:
+    size = measure(found.mask, spacing_mm)
+    corners = dict(zip(("x0", "y0", "x1", "y1"), size.box, strict=True)) if size.box else {}
+    return {
+        "file": source.name,
+        "object": number,
+        "class": found.class_name,
+        "score": f"{found.score:.4f}",
+        "quality": f"{found.quality:.4f}",
+        "area_px": size.area_px,
+        "area_mm2": _rounded(size.area_mm2),
+        "longest_diameter_px": _rounded(size.longest_diameter_px),
+        "longest_diameter_mm": _rounded(size.longest_diameter_mm),
+        **corners,
+        "spacing_row_mm": spacing_mm[0] if spacing_mm else None,
+        "spacing_column_mm": spacing_mm[1] if spacing_mm else None,
+    }
+
+
+def _rounded(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3f}"

@@ -1,0 +1,285 @@
+"""Segmenter: images and prompts in, objects at the image's own size out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from samling.data.intensity import to_model
+from samling.errors import InputError
+from samling.inference.arrays import grey, prompts_of
+from samling.inference.backend import Backend, Encoding
+from samling.inference.card import Card, PromptKind
+from samling.prompts.frame import Frame
+from samling.prompts.prompt import Prompt
+
+if TYPE_CHECKING:
+    from samling.inference.predictor import Predictor
+
+MAXIMUM_OBJECTS = 1_000
+MAXIMUM_MASK_BYTES = 2 << 30
+"""Of all masks of one image together, one byte per pixel."""
+MAXIMUM_POINTS = 1_000
+_OBJECTS_AT_ONCE = 32  # bounds the decoder's memory; more brings no speed
+
+_OFFERS: dict[PromptKind, tuple[str, str]] = {
+    "box": ("box prompts", "give a box"),
+    "points": ("point prompts", "give points"),
+    "mask": ("mask prompts", "give a mask"),
+    "automatic": ("automatic mode", "give no prompt (--auto)"),
+}
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """An image seen once by the encoder: any number of prompts can be decoded on it."""
+
+    encoding: Encoding
+    frame: Frame
+
+    @property
+    def presence(self) -> float | None:
+        """Probability that the image holds any object; None if the model does not say."""
+        logit = self.encoding.presence
+        return None if logit is None else float(_sigmoid(np.float64(logit)))
+
+
+@dataclass(frozen=True)
+class Object:
+    """One object found in an image.
+
+    Args:
+        mask: (H, W) bool, the image's own size.
+        score: 0..1. Prompted: the predicted IoU. Automatic: mean foreground probability inside the
+            mask times the image's presence probability.
+        quality: predicted IoU of the decoded mask (automatic: of all objects together).
+        presence: probability that the image holds any object; None if the model does not say.
+        box: (x0, y0, x1, y1) around the mask in pixels, x1 and y1 exclusive; None if it is empty.
+        class_name: one of the card's classes.
+    """
+
+    mask: NDArray[np.bool_]
+    score: float
+    quality: float
+    presence: float | None
+    box: tuple[int, int, int, int] | None
+    class_name: str
+
+
+class Segmenter:
+    """A model ready to use, whatever runs it.
+
+    Args:
+        backend: runs the encoder and the decoder.
+        card: how the model must be fed and which prompts it was trained for.
+    """
+
+    def __init__(self, backend: Backend, card: Card) -> None:
+        self.backend = backend
+        self.card = card
+
+    def predict(
+        self,
+        image: ArrayLike,
+        *,
+        boxes: ArrayLike | None = None,
+        points: ArrayLike | None = None,
+        point_labels: ArrayLike | None = None,
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """Segment one image. Each box is an object, all points are one; nothing: automatic.
+
+        Args:
+            image: (H, W) or (H, W, 3 | 4) RGB(A), real numbers.
+            boxes: (P, 4) or (4,) x0, y0, x1, y1 in pixels, x1 and y1 exclusive.
+            points: (N, 2) or (2,) x, y in pixels.
+            point_labels: (N,) 1 inside, 0 outside; all inside if left out.
+
+        Returns:
+            (P, H, W) masks and (P,) scores; P is 0 if automatic mode finds nothing.
+
+        Raises:
+            InputError: the image or a prompt is unusable, or the model lacks this prompt kind.
+        """
+        plane = grey(image)
+        objects = self.segment(plane, prompts_of(boxes, points, point_labels))
+        masks = np.zeros((len(objects), *plane.shape), dtype=bool)
+        for index, found in enumerate(objects):
+            masks[index] = found.mask
+        return masks, np.array([found.score for found in objects], dtype=np.float32)
+
+    def segment(self, image: ArrayLike, prompts: Sequence[Prompt]) -> list[Object]:
+        """One object per prompt, in their order; an automatic prompt gives any number, even none.
+
+        Raises:
+            InputError: as `predict`.
+        """
+        plane = grey(image)
+        self.check(prompts, (plane.shape[0], plane.shape[1]))  # before the cost of encoding
+        return self.segment_encoded(self.encode(plane), prompts)
+
+    def segment_encoded(self, encoded: EncodedImage, prompts: Sequence[Prompt]) -> list[Object]:
+        """As `segment`, on an image that is already encoded."""
+        from samling.inference.automatic import find_objects
+
+        self.check(prompts, (encoded.frame.height, encoded.frame.width))
+        if self.finds_nothing(encoded):
+            prompts = [prompt for prompt in prompts if not prompt.automatic]
+        low, quality = self.decode_square(encoded, prompts)
+        objects: list[Object] = []
+        for prompt, plane, rating in zip(prompts, low, quality, strict=True):
+            if prompt.automatic:
+                objects += find_objects(plane, float(rating), encoded, self.card)
+            else:
+                objects.append(self._object(plane, float(rating), encoded))
+        return objects
+
+    def encode(self, image: ArrayLike) -> EncodedImage:
+        """Run the encoder once.
+
+        Raises:
+            InputError: the image is unusable.
+        """
+        plane = grey(image)
+        frame = Frame(plane.shape[0], plane.shape[1], self.card.input_size)
+        try:
+            square = to_model(plane, frame)
+        except ValueError as error:
+            raise InputError("image", str(error), "give finite pixel values") from None
+        return EncodedImage(self.backend.encode(square), frame)
+
+    def decode(
+        self, encoded: EncodedImage, prompts: Sequence[Prompt]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(P, H, W) mask logits at the image's own size and (P,) predicted IoU."""
+        low, quality = self.decode_square(encoded, prompts)
+        return encoded.frame.logits_to_original(low), quality
+
+    def decode_square(
+        self, encoded: EncodedImage, prompts: Sequence[Prompt]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(P, 4h, 4w) mask logits over the model's square and (P,) predicted IoU.
+
+        Only prompts of the same number of tokens share a batch: padding would change the result,
+        and an object's mask must not depend on which others were asked for.
+        """
+        side = 4 * self.card.embedding_size
+        low = np.zeros((len(prompts), side, side), dtype=np.float32)
+        quality = np.zeros(len(prompts), dtype=np.float32)
+        tokens = [prompt.tokens(encoded.frame) for prompt in prompts]
+        for batch in _batches(prompts, [len(labels) for _, labels in tokens]):
+            masks = [prompts[i].mask for i in batch]
+            low[batch], quality[batch] = self.backend.decode(
+                encoded.encoding,
+                np.stack([tokens[i][0] for i in batch]),
+                np.stack([tokens[i][1] for i in batch]),
+                None if masks[0] is None else np.stack([m for m in masks if m is not None]),
+            )
+        return low, quality
+
+    def finds_nothing(self, encoded: EncodedImage) -> bool:
+        """True if automatic mode answers, from the encoder alone, that the image holds no object."""
+        presence = encoded.presence
+        return presence is not None and presence < self.card.presence_threshold
+
+    def check(self, prompts: Sequence[Prompt], size: tuple[int, int]) -> None:
+        """Refuse prompts that do not fit an image of this (height, width) or this model.
+
+        Raises:
+            InputError: naming the prompt (from 1) and what is wrong.
+        """
+        most = objects_at_most(*size)
+        if len(prompts) > most:
+            problem = f"{len(prompts)} objects are too many for an image of this size"
+            raise InputError("prompts", problem, f"give at most {most}")
+        for number, prompt in enumerate(prompts, start=1):
+            where = "prompt" if len(prompts) == 1 else f"prompt {number}"
+            prompt.check(*size, where=where)
+            if len(prompt.points) > MAXIMUM_POINTS:
+                problem = f"{len(prompt.points)} points are too many for one object"
+                raise InputError(where, problem, f"give at most {MAXIMUM_POINTS}")
+            self.require(prompt)
+            self._check_mask(prompt, where)
+
+    def require(self, prompt: Prompt) -> None:
+        """Refuse a prompt of a kind that the model was not trained for.
+
+        Raises:
+            InputError: naming the model and what it takes.
+        """
+        offered = self.card.prompts
+        lacking = [kind for kind in _kinds(prompt) if kind not in offered]
+        if lacking:
+            remedy = " or ".join(_OFFERS[other][1] for other in offered if other != "mask")
+            problem = f"has no {_OFFERS[lacking[0]][0]}"
+            raise InputError(self.card.name, problem, remedy or "use another model")
+
+    def predictor(self) -> "Predictor":
+        """SAM's familiar interface: `set_image`, then `predict` as often as you like."""
+        from samling.inference.predictor import Predictor
+
+        return Predictor(self)
+
+    def _check_mask(self, prompt: Prompt, where: str) -> None:
+        side = 4 * self.card.embedding_size
+        if prompt.mask is None:
+            return
+        if prompt.mask.shape != (side, side) or not np.isfinite(prompt.mask).all():
+            problem = f"mask of shape {prompt.mask.shape} is not ({side}, {side}) finite logits"
+            raise InputError(
+                where, problem, "give the low-resolution logits of an earlier prediction"
+            )
+
+    def _object(self, low: NDArray[np.float32], quality: float, encoded: EncodedImage) -> Object:
+        mask = encoded.frame.logits_to_original(low[None])[0] > self.card.mask_threshold
+        return Object(
+            mask=mask,
+            score=min(max(quality, 0.0), 1.0),
+            quality=quality,
+            presence=encoded.presence,
+            box=box_around(mask),
+            class_name=self.card.classes[0],
+        )
+
+
+def objects_at_most(height: int, width: int) -> int:
+    """How many masks of this size are kept in memory at once, at least one."""
+    return max(1, min(MAXIMUM_OBJECTS, MAXIMUM_MASK_BYTES // (height * width)))
+
+
+def box_around(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
+    """(x0, y0, x1, y1) of the pixels that are set, x1 and y1 exclusive; None if there are none.
+
+    >>> box_around(np.array([[False, False, False], [False, True, True]]))
+    (1, 1, 3, 2)
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _kinds(prompt: Prompt) -> list[PromptKind]:
+    if prompt.automatic:
+        return ["automatic"]
+    kinds: list[PromptKind] = []
+    if prompt.box is not None:
+        kinds.append("box")
+    if len(prompt.points):
+        kinds.append("points")
+    if prompt.mask is not None:
+        kinds.append("mask")
+    return kinds
+
+
+def _batches(prompts: Sequence[Prompt], token_counts: list[int]) -> list[list[int]]:
+    groups: dict[tuple[int, bool], list[int]] = {}
+    for index, (prompt, count) in enumerate(zip(prompts, token_counts, strict=True)):
+        groups.setdefault((count, prompt.mask is not None), []).append(index)
+    size = _OBJECTS_AT_ONCE
+    return [g[i : i + size] for g in groups.values() for i in range(0, len(g), size)]
+
+
+def _sigmoid(logit: np.float64) -> np.float64:
+    return 1.0 / (1.0 + np.exp(-np.clip(logit, -60.0, 60.0)))

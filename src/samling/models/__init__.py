@@ -1,0 +1,1 @@
+"""Segmenters: image encoder, prompt encoder, mask decoder. Models know nothing of adapters."""

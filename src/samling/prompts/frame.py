@@ -1,0 +1,105 @@
+"""Frame: the map between an image's own pixels and the square a model sees."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Longest side to `size`, aspect kept, zero padding at the right and the bottom (SAM's rule).
+
+    Coordinates are continuous: pixel (column i, row j) covers [i, i + 1) x [j, j + 1), its centre is
+    (i + 0.5, j + 0.5). This is the only place that resizes coordinates.
+
+    Args:
+        height, width: of the original image, in pixels, both at least 1.
+        size: side of the model's square input, in pixels.
+
+    >>> Frame(480, 640, 256).inner
+    (192, 256)
+    """
+
+    height: int
+    width: int
+    size: int
+
+    def __post_init__(self) -> None:
+        if min(self.height, self.width, self.size) < 1:
+            raise ValueError(f"Frame needs positive sizes, got {self}")
+
+    @property
+    def inner(self) -> tuple[int, int]:
+        """(height, width) in model pixels of the part of the square that holds the image."""
+        scale = self.size / max(self.height, self.width)
+        return max(1, int(self.height * scale + 0.5)), max(1, int(self.width * scale + 0.5))
+
+    @property
+    def scale(self) -> NDArray[np.float64]:
+        """(2,) model pixels per original pixel, along x and y."""
+        inner_height, inner_width = self.inner
+        return np.array([inner_width / self.width, inner_height / self.height])
+
+    def to_model(self, xy: FloatArray) -> NDArray[np.float64]:
+        """(..., 2) continuous xy of the original -> of the model's square."""
+        return np.asarray(xy, dtype=np.float64) * self.scale
+
+    def to_original(self, xy: FloatArray) -> NDArray[np.float64]:
+        """(..., 2) continuous xy of the model's square -> of the original. Inverse of `to_model`."""
+        return np.asarray(xy, dtype=np.float64) / self.scale
+
+    def image_to_model(self, image: NDArray[np.generic]) -> NDArray[np.generic]:
+        """(H, W) or (H, W, C) -> resized (h, w[, C]) of `inner` size, not padded yet.
+
+        Shrinks by area (every source pixel counts), enlarges bilinearly; dtype is kept.
+        """
+        height, width = self.inner
+        if (height, width) == image.shape[:2]:
+            return image
+        shrink = height <= image.shape[0]
+        mode = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
+        return cv2.resize(image, (width, height), interpolation=mode)
+
+    def labels_to_model(self, labels: NDArray[np.generic]) -> NDArray[np.generic]:
+        """(H, W) integer labels -> (size, size), nearest neighbour, zero padded."""
+        height, width = self.inner
+        resized = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        return self.pad(resized)
+
+    def pad(self, inner: NDArray[np.generic]) -> NDArray[np.generic]:
+        """(h, w[, C]) of `inner` size -> (size, size[, C]), zeros at the right and the bottom."""
+        out = np.zeros((self.size, self.size, *inner.shape[2:]), dtype=inner.dtype)
+        out[: inner.shape[0], : inner.shape[1]] = inner
+        return out
+
+    def logits_to_original(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(P, h, w) logits that cover the whole square, at any resolution -> (P, H, W).
+
+        One bilinear step: each original pixel samples the logits at the centre that it maps to.
+        """
+        matrix = self._original_to_grid(logits.shape[-1] / self.size, logits.shape[-2] / self.size)
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        planes = [
+            cv2.warpAffine(
+                np.ascontiguousarray(plane, dtype=np.float32),
+                matrix,
+                (self.width, self.height),
+                flags=flags,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
+            for plane in logits
+        ]
+        empty = np.zeros((0, self.height, self.width), dtype=np.float32)
+        return np.stack(planes).astype(np.float32, copy=False) if planes else empty
+
+    def _original_to_grid(self, grid_x: float, grid_y: float) -> NDArray[np.float64]:
+        """(2, 3) affine map from original pixel indices to indices of a grid over the square."""
+        scale_x, scale_y = self.scale * np.array([grid_x, grid_y])
+        # index -> continuous (+0.5) -> scaled -> index (-0.5)
+        return np.array(
+            [[scale_x, 0.0, 0.5 * scale_x - 0.5], [0.0, scale_y, 0.5 * scale_y - 0.5]]
+        )

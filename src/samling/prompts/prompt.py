@@ -1,0 +1,99 @@
+"""Prompt: what the user points at for one object, and its form as tokens for a prompt encoder."""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samling.errors import InputError
+from samling.prompts.frame import Frame
+
+AUTOMATIC_TOKENS = 4
+"""How many learned tokens stand for the default prompt of automatic mode."""
+
+
+class Token(IntEnum):
+    """Kinds of prompt tokens; the first five numbers are those of SAM's ONNX decoder."""
+
+    PADDING = -1
+    NEGATIVE = 0
+    POSITIVE = 1
+    TOP_LEFT = 2
+    BOTTOM_RIGHT = 3
+    AUTOMATIC = 4  # and the next AUTOMATIC_TOKENS - 1 numbers
+
+
+def _no_points() -> NDArray[np.float64]:
+    return np.zeros((0, 2))
+
+
+def _no_labels() -> NDArray[np.int64]:
+    return np.zeros((0,), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One object's prompt, in continuous pixels of the original image. Nothing set: automatic.
+
+    Args:
+        box: (4,) x0, y0, x1, y1 with x1, y1 exclusive (pixel i covers [i, i + 1)), or None.
+        points: (N, 2) x, y in continuous pixels: the centre of pixel (i, j) is (i + 0.5, j + 0.5).
+        point_labels: (N,) 1 inside the object, 0 outside.
+        mask: (4h, 4w) earlier low-resolution logits of the same object (h, w: the embedding), or None.
+    """
+
+    box: NDArray[np.float64] | None = None
+    points: NDArray[np.float64] = field(default_factory=_no_points)
+    point_labels: NDArray[np.int64] = field(default_factory=_no_labels)
+    mask: NDArray[np.float32] | None = None
+
+    @property
+    def automatic(self) -> bool:
+        """True if the user points at nothing."""
+        return self.box is None and len(self.points) == 0 and self.mask is None
+
+    def check(self, height: int, width: int, where: str = "prompt") -> "Prompt":
+        """Return itself if it can be used on an image of this size.
+
+        Raises:
+            InputError: not finite, wrong shape, a box without area, outside the image, bad label.
+        """
+        size = f"x in 0..{width}, y in 0..{height}"
+        if self.box is not None:
+            box = np.asarray(self.box, dtype=np.float64)
+            if box.shape != (4,) or not np.isfinite(box).all():
+                raise InputError(where, f"box {box.tolist()} is not four numbers", "give x0,y0,x1,y1")
+            x0, y0, x1, y1 = box
+            if x1 <= x0 or y1 <= y0:
+                raise InputError(where, f"box {box.tolist()} has no area", "give x0 < x1 and y0 < y1")
+            if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
+                raise InputError(where, f"box {box.tolist()} lies outside the image", f"use {size}")
+        points, labels = np.asarray(self.points), np.asarray(self.point_labels)
+        if points.shape != (len(labels), 2) or not np.isfinite(points).all():
+            raise InputError(where, "points need finite x, y and one label each", "give x,y,label")
+        if not np.isin(labels, (0, 1)).all():
+            raise InputError(where, "point labels must be 1 (inside) or 0 (outside)", "use 1 or 0")
+        if len(points) and not ((points >= 0) & (points <= (width, height))).all():
+            raise InputError(where, "a point lies outside the image", f"use {size}")
+        return self
+
+    def tokens(self, frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Coordinates (N, 2) in model pixel indices and `Token` labels (N,).
+
+        Pixel indices are SAM's: its prompt encoder adds the half pixel. A box becomes its first and
+        its last pixel; points alone are followed by one padding token, as in SAM.
+        """
+        if self.automatic:
+            kinds = np.arange(AUTOMATIC_TOKENS) + Token.AUTOMATIC
+            return np.zeros((AUTOMATIC_TOKENS, 2), dtype=np.float32), kinds.astype(np.int64)
+        coords = [frame.to_model(self.points) - 0.5]
+        labels = [self.point_labels]
+        if self.box is None:
+            coords.append(np.zeros((1, 2)))
+            labels.append(np.array([Token.PADDING]))
+        else:
+            corners = frame.to_model(self.box.reshape(2, 2))
+            coords.append(corners - [[0.0, 0.0], [1.0, 1.0]])
+            labels.append(np.array([Token.TOP_LEFT, Token.BOTTOM_RIGHT]))
+        return np.concatenate(coords).astype(np.float32), np.concatenate(labels).astype(np.int64)

@@ -1,0 +1,254 @@
+"""From configuration to objects: bases, adapters, what is trained. The only registry."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from samling.adapters.bottleneck import LRAdapter, SerialAdapter
+from samling.adapters.injection import Injection, inject, select_sites
+from samling.atomic import atomic_path
+from samling.cache import weights_path
+from samling.config import AdapterSection
+from samling.errors import InputError
+from samling.inference.card import Card
+from samling.models.sam import Sam
+from samling.models.tiny_vit import Stem
+from samling.models.weights import (
+    litemedsam_state,
+    load_strict,
+    read_state,
+    sha256_of_tensors,
+    warm_start,
+)
+from samling.training.randomness import seed_weights
+
+NAMED_BASES = ("litemedsam", "light", "untrained")
+AUTOMATIC_WEIGHTS = ("prompt_encoder.automatic.", "presence.")
+"""Weights of automatic mode: no published base has them, so every adaptation trains them."""
+
+
+@dataclass
+class Base:
+    """A frozen base: the model, its card, and the hash that adapters are bound to."""
+
+    model: Sam
+    card: Card
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the base's weights."""
+        return self.card.base_sha256
+
+
+def load_base(name: str | Path) -> Base:
+    """A named base, or the folder of a distilled one.
+
+    `litemedsam`: as published, box prompts only. `light`: the light encoder, started from LiteMedSAM
+    in every layer whose shape fits, not trained yet. `untrained`: the light model with random weights.
+
+    Raises:
+        InputError: unknown name, weights not fetched, damaged or altered weights.
+    """
+    if str(name) == "litemedsam":
+        return _litemedsam()
+    if str(name) in ("light", "untrained"):
+        return _light(str(name))
+    folder = Path(name)
+    if not (folder / "base.json").is_file():
+        known = ", ".join(NAMED_BASES)
+        raise InputError(name, "is no base", f"name one of {known} or a folder made by distill")
+    card = Card.read(folder / "base.json")
+    state = read_state(folder / "base.safetensors")
+    if sha256_of_tensors(state) != card.base_sha256:
+        raise InputError(folder / "base.safetensors", "was altered since it was made", "distill again")
+    model = Sam("light", card.input_size)
+    load_strict(model, state, str(folder / "base.safetensors"))
+    return Base(model.eval(), card.model_copy(update={"base": str(name)}))
+
+
+def _litemedsam() -> Base:
+    model = Sam("full", automatic=False)
+    state = litemedsam_state(read_state(weights_path("litemedsam")))
+    load_strict(model, state, "litemedsam", new=("prompt_encoder.automatic.",))
+    model.prompt_encoder.automatic.weight.data.zero_()  # unused, but part of the hash
+    return Base(model.eval(), _card("litemedsam", model, ("box",), "Apache-2.0"))
+
+
+def _light(name: str) -> Base:
+    seed_weights(0)
+    model = Sam("light")
+    if name == "light":
+        warm_start(model, litemedsam_state(read_state(weights_path("litemedsam"))))
+    else:
+        _spread_positions(model)
+    return Base(model.eval(), _card(name, model, (), "Apache-2.0"))
+
+
+def _spread_positions(model: Sam) -> None:
+    """transformers leaves some decoder weights at PyTorch's defaults; tokens need a visible size."""
+    for embedding in (model.mask_decoder.iou_token, model.mask_decoder.mask_tokens):
+        nn.init.normal_(embedding.weight, std=0.5)
+
+
+def _card(name: str, model: Sam, prompts: tuple[str, ...], licence: str) -> Card:
+    sha = sha256_of_tensors(model.state_dict())
+    return Card.model_validate(
+        {
+            "name": name,
+            "base": name,
+            "base_sha256": sha,
+            "input_size": model.input_size,
+            "embedding_size": model.embedding_size,
+            "prompts": prompts,
+            "licence": licence,
+        }
+    )
+
+
+def save_base(folder: Path, model: Sam, card: Card) -> None:
+    """Write base.safetensors and base.json; the hash in the card is that of the weights written."""
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    with atomic_path(folder / "base.safetensors") as temporary:
+        save_file(state, temporary)
+    card.model_copy(update={"base_sha256": sha256_of_tensors(state)}).save(folder / "base.json")
+
+
+def adapter_maker(section: AdapterSection) -> Callable[[int], nn.Module]:
+    """A function from width d to a new adapter; the rank is clamped to min(d, r), see LRAdapter."""
+    if section.kind == "serial":
+        return lambda width: SerialAdapter(width, width // section.reduction)
+
+    def make(width: int) -> nn.Module:
+        bottleneck = width // section.reduction
+        return LRAdapter(width, bottleneck, min(section.rank, bottleneck), tied=section.tied)
+
+    return make
+
+
+@dataclass
+class Trainee:
+    """A base with an adapter in place: what is trained, saved and loaded.
+
+    Args:
+        model: the base, frozen but for what is trained.
+        injection: the adapter, None for none.
+        extra: names of the base's own weights that are trained too.
+    """
+
+    model: Sam
+    injection: Injection | None
+    extra: list[str] = field(default_factory=list)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Everything the optimiser changes."""
+        named = dict(self.model.named_parameters())
+        own = [named[name] for name in self._current_names()]
+        return own + (self.injection.parameters() if self.injection else [])
+
+    def state(self) -> dict[str, Tensor]:
+        """The trained weights: `adapter.<site>...` and `model.<name>`."""
+        named = dict(self.model.named_parameters())
+        state = {
+            f"model.{name}": named[current].detach().clone()
+            for name, current in zip(self.extra, self._current_names(), strict=True)
+        }
+        if self.injection:
+            adapter = self.injection.state_dict()
+            state |= {f"adapter.{key}": value.clone() for key, value in adapter.items()}
+        return state
+
+    def load_state(self, state: dict[str, Tensor], where: str = "adapter") -> None:
+        """Put trained weights back, strictly.
+
+        Raises:
+            InputError: a key is missing or surplus or a shape differs.
+        """
+        own = self.state()
+        wrong = sorted(set(own) ^ set(state))
+        wrong += [key for key in own if key in state and own[key].shape != state[key].shape]
+        if wrong:
+            problem = f"its weights do not fit: {', '.join(wrong[:6])}"
+            raise InputError(where, problem, "load it with the recipe that made it")
+        if self.injection:
+            prefix = "adapter."
+            adapter = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            self.injection.load_state_dict(adapter, where)
+        named = dict(self.model.named_parameters())
+        with torch.no_grad():
+            for name, current in zip(self.extra, self._current_names(), strict=True):
+                named[current].copy_(state[f"model.{name}"])
+
+    def _current_names(self) -> list[str]:
+        """Names of `extra` while adapters are in place: wrapped modules move to `<path>.target`."""
+        paths = sorted(self.injection.wrappers, key=len) if self.injection else []
+        names = []
+        for name in self.extra:
+            current = name
+            for path in reversed(paths):
+                if name.startswith(f"{path}."):
+                    moved = len(path)
+                    current = f"{current[:moved]}.target{current[moved:]}"
+            names.append(current)
+        return names
+
+
+def trainee(
+    model: Sam,
+    section: AdapterSection,
+    *,
+    seed: int = 0,
+    train_decoder: bool = False,
+    train_encoder: bool = False,
+) -> Trainee:
+    """Freeze `model`, inject the adapter, thaw what is trained with it."""
+    prefixes = list(AUTOMATIC_WEIGHTS)
+    prefixes += ["mask_decoder.", "prompt_encoder."] if train_decoder else []
+    prefixes += ["image_encoder."] if train_encoder else []
+    extra = [name for name, _ in model.named_parameters() if name.startswith(tuple(prefixes))]
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in set(extra))
+    if section.kind == "none":
+        return Trainee(model, None, extra)
+    seed_weights(seed)
+    sites = select_sites(model.sites, section.sites)
+    injection = inject(model, sites, adapter_maker(section), section.placement)
+    return Trainee(model, injection, extra)
+
+
+def load_torch(model: str | Path) -> tuple[Sam, Card]:
+    """A base by name, a distilled base, or an adapted run, ready to predict.
+
+    Raises:
+        InputError: unknown, damaged, or the adapter belongs to another base (both are named).
+    """
+    folder = Path(model)
+    if not (folder / "adapter.json").is_file():
+        base = load_base(model)
+        return base.model, base.card
+    card = Card.read(folder / "adapter.json")
+    base = load_base(_base_of(folder, card))
+    if base.sha256 != card.base_sha256:
+        problem = (
+            f"was trained on base {card.base} with hash {card.base_sha256[:12]}, "
+            f"but {base.card.base} has hash {base.sha256[:12]}"
+        )
+        raise InputError(folder / "adapter.json", problem, "give the base it was trained on")
+    settings = dict(card.adapter or {})
+    flags = {key: bool(settings.pop(key)) for key in ("train_decoder", "train_encoder")}
+    section = AdapterSection.model_validate(settings)
+    adapted = trainee(base.model, section, **flags)
+    path = folder / "adapter.safetensors"
+    adapted.load_state(read_state(path), str(path))
+    return adapted.model.eval(), card
+
+
+def _base_of(folder: Path, card: Card) -> str:
+    """Where the base is: as named, or relative to the run."""
+    for candidate in (Path(card.base), folder / card.base):
+        if (candidate / "base.json").is_file():
+            return str(candidate)
+    return card.base

@@ -1,0 +1,236 @@
+"""distill: teach a light encoder a teacher's embedding, then tune it with prompts in the loop."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samling.cache import cache_folder
+from samling.config import AdapterSection, DistillRecipe, EmbeddingSection, load_recipe
+from samling.data.batches import Planes, epoch_batches, read_planes
+from samling.data.store import Store
+from samling.distillation.cache import EmbeddingCache
+from samling.distillation.decoupled import embedding_terms
+from samling.inference.card import Card
+from samling.models.sam import Sam
+from samling.recipes.adapt import Report, draw_curves, open_run, run_training
+from samling.recipes.build import load_base, load_torch, save_base, trainee
+from samling.training.checkpoint import locked, read_checkpoint
+from samling.training.loop import Schedule, Task, Terms, best_precision, fit, precision
+from samling.training.randomness import generator
+
+
+def distill(
+    recipe: str | Path,
+    stores: list[Path],
+    teacher: str,
+    out: Path,
+    overrides: list[str] | None = None,
+    *,
+    report: Report = print,
+) -> Path:
+    """Distil `teacher` into the light model on the training cases of `stores`.
+
+    Stage 1 (`out`/embedding) needs no labels: the student's embedding is regressed on the teacher's,
+    cached once. Stage 2 (`out`/decoder) tunes with simulated prompts. The result is a base:
+    base.safetensors and base.json. An interrupted run goes on where it stopped.
+
+    Returns:
+        The run folder, usable as `--base`.
+
+    Raises:
+        InputError: bad recipe, store or teacher; `out` holds a run of other settings.
+    """
+    settings = load_recipe(DistillRecipe, recipe, overrides or [])
+    opened = [Store.open(path) for path in stores]
+    master, master_card = load_torch(teacher)
+    with locked(out):
+        open_run(out, settings, opened, master_card)
+        student = load_base("light" if settings.warm_start else "untrained")
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = student.model.to(device)
+        size = model.input_size
+        train = read_planes([(store, store.splits.train) for store in opened], size)
+        val = read_planes([(store, store.splits.val) for store in opened], size)
+        regress(model, master.to(device), master_card, settings, train, val, out, report)
+        tune(model, settings, train, val, out, report)
+        card = _card(settings, student.card, master_card, opened)
+        save_base(out, model, card)
+        draw_curves(out / "decoder")
+        shutil.copyfile(out / "decoder" / "curves.png", out / "curves.png")
+    return out
+
+
+def regress(
+    model: Sam,
+    master: Sam,
+    master_card: Card,
+    settings: DistillRecipe,
+    train: Planes,
+    val: Planes,
+    out: Path,
+    report: Report,
+) -> None:
+    """Stage 1: fill the cache, then train the encoder; `model` ends with its best weights."""
+    device = next(model.parameters()).device
+    kind = best_precision(device)
+    cache = EmbeddingCache(
+        cache_folder() / "embeddings", master_card.base_sha256, model.embedding_size
+    )
+    images = [train.images, val.images]
+    if settings.embedding.flips:
+        images.append(train.images[:, :, ::-1])
+    planes = np.ascontiguousarray(np.concatenate(images))
+    report(f"teacher embeddings of {len(planes)} images (cached ones are kept)")
+    cache.fill(planes, partial(_encode, master.eval(), kind, device), advance=_announce(report))
+    encoder = model.image_encoder
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    for parameter in encoder.parameters():
+        parameter.requires_grad_(True)
+    steps = -(-len(train) // settings.embedding.batch_size)
+    options = settings.embedding.optimiser
+    parameters = list(encoder.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=options.rate, weight_decay=options.weight_decay)
+    schedule = Schedule(
+        options.rate, steps * settings.embedding.epochs, options.warmup_steps, options.cosine
+    )
+    best: dict[str, Tensor] = {}
+    task = Task(
+        epoch_steps=partial(_regression_steps, model, settings, train, cache, kind),
+        validate=partial(_cosine_score, model, val, cache, kind),
+        state=lambda: {"best": torch.zeros(()), **_clone(encoder), **_prefixed(best)},
+        load_state=partial(_restore, encoder, best),
+        save_best=lambda: best.update(_clone(encoder)),
+        parameters=parameters,
+    )
+    folder = out / "embedding"
+    folder.mkdir(exist_ok=True)
+    fit(task, optimizer, schedule, folder, epochs=settings.embedding.epochs, progress=report)
+    if best:
+        encoder.load_state_dict(best)
+
+
+def tune(
+    model: Sam, settings: DistillRecipe, train: Planes, val: Planes, out: Path, report: Report
+) -> None:
+    """Stage 2: decoder (and encoder) with prompts in the loop; `model` ends with its best weights."""
+    student = trainee(
+        model,
+        AdapterSection(kind="none"),
+        train_decoder=True,
+        train_encoder=settings.decoder_trains_encoder,
+    )
+    folder = out / "decoder"
+    folder.mkdir(exist_ok=True)
+    path = folder / "best.pt"
+
+    def save_best() -> None:
+        from samling.training.checkpoint import save_checkpoint  # noqa: PLC0415
+
+        save_checkpoint(path, {"state": student.state()})
+
+    run_training(
+        student, settings.decoder, train, val, folder,
+        seed=settings.seed, report=report, save_best=save_best,
+    )  # fmt: skip
+    saved = read_checkpoint(path)
+    if saved:
+        student.load_state(saved["state"])
+
+
+def _regression_steps(
+    model: Sam, settings: DistillRecipe, train: Planes, cache: EmbeddingCache, kind: str, epoch: int
+) -> Iterator[Callable[[], tuple[Terms, int]]]:
+    model.image_encoder.train()
+    section: EmbeddingSection = settings.embedding
+    order = generator(settings.seed, "distill order", epoch)
+    for number, indices in enumerate(epoch_batches(len(train), section.batch_size, order)):
+        rng = generator(settings.seed, "distill step", epoch, number)
+        flipped = rng.random(len(indices)) < 0.5 if section.flips else np.zeros(len(indices), bool)
+        planes = train.images[indices]
+        planes[flipped] = planes[flipped, :, ::-1]
+        yield partial(_regression_step, model, planes, cache, kind)
+
+
+def _regression_step(
+    model: Sam, planes: np.ndarray, cache: EmbeddingCache, kind: str
+) -> tuple[Terms, int]:
+    device = next(model.parameters()).device
+    wanted = _cached(cache, planes).to(device)
+    images = torch.from_numpy(planes).unsqueeze(1).float().to(device) / 255
+    with precision(kind, device):
+        embedding = model.encode(images).image
+    terms = embedding_terms(embedding.float(), wanted)
+    return terms | {"total": terms["mse"] + terms["cosine"]}, len(planes)
+
+
+@torch.no_grad()
+def _cosine_score(model: Sam, val: Planes, cache: EmbeddingCache, kind: str) -> dict[str, float]:
+    """Mean cosine to the teacher on validation images, 1 is perfect."""
+    model.image_encoder.eval()
+    device = next(model.parameters()).device
+    total = 0.0
+    for start in range(0, len(val), 32):
+        planes = val.images[start : start + 32]
+        images = torch.from_numpy(planes).unsqueeze(1).float().to(device) / 255
+        with precision(kind, device):
+            embedding = model.encode(images).image
+        terms = embedding_terms(embedding.float(), _cached(cache, planes).to(device))
+        total += (1 - terms["cosine"].item()) * len(planes)
+    return {"score": total / max(1, len(val))}
+
+
+def _cached(cache: EmbeddingCache, planes: np.ndarray) -> Tensor:
+    found = [cache.read(plane) for plane in planes]
+    whole = [embedding for embedding in found if embedding is not None]
+    if len(whole) != len(planes):
+        raise RuntimeError("a cached embedding was damaged while training; run again to rebuild it")
+    return torch.from_numpy(np.stack(whole)).float()
+
+
+@torch.no_grad()
+def _encode(master: Sam, kind: str, device: torch.device, images: Tensor) -> Tensor:
+    with precision(kind, device):
+        return master.encode(images.to(device)).image
+
+
+def _announce(report: Report) -> Callable[[int, int], None]:
+    def advance(done: int, total: int) -> None:
+        if done % 100 < 4 or done == total:
+            report(f"teacher embeddings: {done} of {total}")
+
+    return advance
+
+
+def _clone(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {key: value.detach().clone() for key, value in module.state_dict().items()}
+
+
+def _prefixed(best: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"best.{key}": value for key, value in best.items()}
+
+
+def _restore(encoder: torch.nn.Module, best: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+    own = {key: value for key, value in state.items() if not key.startswith("best")}
+    encoder.load_state_dict(own)
+    best.update({k.removeprefix("best."): v for k, v in state.items() if k.startswith("best.")})
+
+
+def _card(
+    settings: DistillRecipe, student: Card, teacher: Card, stores: list[Store]
+) -> Card:
+    changes = {
+        "name": settings.name,
+        "base": settings.name,
+        "prompts": settings.decoder.prompts,
+        "classes": stores[0].classes,
+        "split_hash": "+".join(store.splits.hash for store in stores),
+        "trained_on": tuple(store.name for store in stores),
+        "licence": f"teacher {teacher.licence}; data {', '.join(store.licence for store in stores)}",
+    }
+    return Card.model_validate(student.model_dump() | changes)

@@ -1,0 +1,186 @@
+"""doctor: what this machine can do, how fast, and what is wrong with a data set. Writes nothing."""
+
+import os
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from samling.cache import WEIGHT_FILES, cache_folder
+from samling.inference.segmenter import Segmenter
+from samling.prompts.prompt import Prompt
+from samling.recipes.fetch import PUBLISHED, is_published
+
+CORE = ("samling", "numpy", "opencv-python-headless", "pillow", "pydicom", "onnxruntime")
+EXTRAS = {
+    "train": ("torch", "transformers", "h5py", "safetensors", "tensorboard", "matplotlib"),
+    "export": ("onnx", "onnxscript"),
+}
+_RUNS = 3
+_FRAME = (480, 640)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what was found, as pairs of a name and a sentence."""
+
+    title: str
+    rows: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class DoctorReport:
+    """Everything doctor found.
+
+    Args:
+        data: report of the checks of `prepare`, "" without a data set.
+    """
+
+    sections: tuple[Section, ...]
+    data: str = ""
+
+    def text(self) -> str:
+        """One screen for people."""
+        width = max(len(name) for section in self.sections for name, _ in section.rows) + 2
+        lines: list[str] = []
+        for section in self.sections:
+            lines += [section.title, *(f"  {name:<{width}}{said}" for name, said in section.rows)]
+        return "\n".join(lines + ([self.data] if self.data else []))
+
+    __str__ = text
+
+
+def doctor(data: Path | None = None) -> DoctorReport:
+    """Look at the machine, the installation, the weights, the speed, and perhaps a data set.
+
+    Args:
+        data: a data set to check as `prepare` does, or a bundle to time.
+
+    Raises:
+        InputError: the data set has nothing usable, or the bundle is damaged.
+    """
+    from samling.inference.bundle import is_bundle
+
+    bundle = data if data is not None and is_bundle(data) else None
+    checked = ""
+    if data is not None and bundle is None:
+        from samling.recipes.prepare import check
+
+        checked = check(data).text()
+    sections = (
+        Section("machine", tuple(_machine())),
+        Section("installed", tuple(_installed())),
+        Section("weights", tuple(_weights())),
+        Section("seconds per image (640 x 480, one box)", tuple(_speed(bundle))),
+    )
+    return DoctorReport(sections, checked)
+
+
+def _machine() -> Iterator[tuple[str, str]]:
+    affinity = getattr(os, "sched_getaffinity", None)
+    usable = len(affinity(0)) if affinity else os.cpu_count()
+    yield "processor", f"{_processor()}, {usable} of {os.cpu_count()} cores usable"
+    memory = memory_bytes()
+    yield "memory", f"{memory / 2**30:.1f} GiB" if memory else "unknown"
+    yield "system", f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+    yield "graphics", _graphics()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def memory_bytes() -> int | None:
+    """Memory this process may use: the machine's, or less if a container limits it."""
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+    except OSError:
+        return total
+    return min(total, int(limit)) if limit.isdecimal() else total
+
+
+def _graphics() -> str:
+    if find_spec("torch") is None:
+        return "not looked for: PyTorch is not installed"
+    import torch
+
+    if not torch.cuda.is_available():
+        return "none that PyTorch can use: everything runs on the processor"
+    return ", ".join(torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count()))
+
+
+def _installed() -> Iterator[tuple[str, str]]:
+    yield "core", ", ".join(f"{name} {_version(name) or 'MISSING'}" for name in CORE)
+    for extra, names in EXTRAS.items():
+        missing = [name for name in names if _version(name) is None]
+        there = ", ".join(f"{name} {_version(name)}" for name in names if name not in missing)
+        advice = f"; missing: {', '.join(missing)} (pip install 'samling[{extra}]')"
+        yield f"[{extra}]", (there or "nothing") + (advice if missing else "")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _weights() -> Iterator[tuple[str, str]]:
+    for name, published in PUBLISHED.items():
+        path = cache_folder() / WEIGHT_FILES[name]
+        if not path.exists():
+            yield name, f"not here; get them with `samling fetch {name}`"
+        elif is_published(path, published):
+            yield name, f"{path}, SHA-256 verified, {published.licence}"
+        else:
+            yield name, f"{path} is DAMAGED (SHA-256 differs); run `samling fetch {name}`"
+
+
+def _speed(bundle: Path | None) -> Iterator[tuple[str, str]]:
+    from samling.recipes.load import load
+
+    if bundle is not None:
+        yield bundle.name, _timed(load(bundle))
+        return
+    if any(find_spec(name) is None for name in ("torch", "transformers", "safetensors")):
+        yield "not measured", "needs samling[train], or a bundle: samling doctor BUNDLE"
+        return
+    # random weights take as long as trained ones
+    segmenter = load("untrained")
+    card = segmenter.card.model_copy(update={"prompts": ("box",)})
+    yield "light base", f"{_timed(Segmenter(segmenter.backend, card))} in PyTorch"
+    published = PUBLISHED["litemedsam"]
+    if is_published(cache_folder() / WEIGHT_FILES["litemedsam"], published):
+        yield "litemedsam", f"{_timed(load('litemedsam'))} in PyTorch"
+
+
+def _timed(segmenter: Segmenter) -> str:
+    """Median of three images, after one to warm up; and of a further prompt on the same image."""
+    image = np.random.default_rng(0).integers(0, 256, _FRAME, dtype=np.uint8)
+    pointed = "box" in segmenter.card.prompts
+    prompt = Prompt(box=np.array([200.0, 150.0, 400.0, 330.0])) if pointed else Prompt()
+    encoding: list[float] = []
+    decoding: list[float] = []
+    for _ in range(1 + _RUNS):
+        started = time.perf_counter()
+        encoded = segmenter.encode(image)
+        middle = time.perf_counter()
+        segmenter.segment_encoded(encoded, [prompt])
+        encoding.append(middle - started)
+        decoding.append(time.perf_counter() - middle)
+    first, further = np.median(encoding[1:]), np.median(decoding[1:])
+    return f"{first + further:.3f}, a further prompt {further:.3f}"

@@ -1,0 +1,251 @@
+"""evaluate: measure a model on a validation or test split; tables, sheets and one HTML report."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from samling.atomic import write_text
+from samling.errors import InputError
+from samling.evaluation.curves import draw_curves
+from samling.evaluation.protocols import AnySegmenter, kind_of
+from samling.evaluation.report import write_report
+from samling.evaluation.results import as_json, as_markdown, facts_of, provenance
+from samling.evaluation.run import Row, evaluate_baselines, evaluate_segmenter
+from samling.evaluation.sections import Evaluation, lead, sections
+from samling.evaluation.sheets import draw_sheets
+from samling.evaluation.tables import summarise, write_csv
+from samling.inference.card import Card
+from samling.training.log import environment
+
+if TYPE_CHECKING:
+    from samling.data.splits import TestSplit, ValSplit
+    from samling.data.store import Store
+
+Load = Callable[[str], AnySegmenter]
+Progress = Callable[[str], None]
+PROTOCOLS = ("box", "jitter10", "point1", "auto")
+TOUCHED = "test_touched.json"
+
+
+@dataclass
+class _Measured:
+    """What came out of measuring, before it is written."""
+
+    name: str
+    protocols: list[str]
+    rows: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def evaluate(
+    model: str,
+    store: Path,
+    out: Path,
+    split: str,
+    protocols: Sequence[str] = PROTOCOLS,
+    *,
+    seed: int = 0,
+    load: Load | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Measure a model beside its base and two baselines that need no model.
+
+    Args:
+        model: run folder, bundle or name.
+        store: made by prepare.
+        out: folder of results.json, results.csv, table.md, sheet_*.png and report.html.
+        split: `val` or `test`.
+        protocols: see `prompts.sampling`; those the model cannot do are named in the report.
+        seed: of jitter, points and bootstrap.
+        load: gives a segmenter by name; `recipes.load.load` if None.
+        progress: told how it goes; the log if None.
+
+    Returns:
+        The report.
+
+    Raises:
+        InputError: unknown split or protocol, an empty split, a store that the model may have been
+            trained on with another split, or a model that can do none of the protocols.
+    """
+    from samling.data.store import Store
+
+    say = progress or logging.getLogger("samling").info
+    _check_protocols(protocols)
+    opened = Store.open(store)
+    part = _part(opened, split, store)
+    load = load or _loader()
+    segmenter = load(str(model))
+    check_no_leak(segmenter.card, opened, model)
+    usable, notes = _usable(segmenter.card, protocols)
+    if not usable:
+        raise InputError(model, " ".join(notes) or "no protocol", "give --prompts that it can do")
+    measured = _Measured(segmenter.card.name, usable, notes=notes)
+    if split == "test":
+        notes.append(touch_test(out, str(model), segmenter.card, opened, say))
+    _measure(measured, segmenter, opened, part, seed, load, say)
+    return _write(measured, segmenter, opened, Path(out), given=(str(model), str(store)),
+                  split=split, seed=seed)  # fmt: skip
+
+
+def check_no_leak(card: Card, store: "Store", model: str) -> None:
+    """Refuse a model that was trained on this data set under another split.
+
+    Raises:
+        InputError: its training images may be among those to be measured.
+    """
+    hashes = (card.split_hash or "").split("+")
+    for position, name in enumerate(card.trained_on):
+        own = hashes[position] if position < len(hashes) else "unknown"
+        if name == store.name and own != store.splits.hash:
+            raise InputError(
+                model,
+                f"was trained on '{name}' with split {own[:12]}, this store has split "
+                f"{store.splits.hash[:12]}: its training images may be among those to be measured",
+                "evaluate on the store it was trained on, or train again on this one",
+            )
+
+
+def touch_test(out: Path, model: str, card: Card, store: "Store", say: Progress) -> str:
+    """Write down that the test images are looked at, before they are; return the note."""
+    path = Path(out) / TOUCHED
+    before = _read_touched(path)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    entry = {"when": now, "model": model, "name": card.name, "store": store.name}
+    entry["split_hash"] = store.splits.hash
+    write_text(path, json.dumps([*before, entry], indent=2) + "\n")
+    note = f"The test set of {store.name} has been touched ({path.name} keeps the record)."
+    if before:
+        note = f"{note[:-1]} It was touched {len(before)} time(s) before in this folder."
+    say(note)
+    return note
+
+
+def _read_touched(path: Path) -> list[Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except ValueError:
+        raise InputError(path, "is not JSON", "mend it or name another folder") from None
+    return content if isinstance(content, list) else [content]
+
+
+def _check_protocols(protocols: Sequence[str]) -> None:
+    if not protocols:
+        raise InputError("--prompts", "are empty", "give e.g. box,jitter10,point1,auto")
+    for protocol in protocols:
+        kind_of(protocol)
+
+
+def _part(store: "Store", split: str, path: Path) -> "ValSplit | TestSplit":
+    if split not in ("val", "test"):
+        raise InputError("--split", f"'{split}' is not measured", "give val or test")
+    part = store.splits.val if split == "val" else store.splits.test
+    if not part.ids:
+        raise InputError(path, f"its {split} split is empty", "prepare more images")
+    return part
+
+
+def _loader() -> Load:
+    from samling.recipes.load import load
+
+    return load
+
+
+def _usable(card: Card, protocols: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Protocols that the model was trained for, in their order, and a note about the others."""
+    unique = list(dict.fromkeys(protocols))
+    usable = [protocol for protocol in unique if kind_of(protocol) in card.prompts]
+    missing = [protocol for protocol in unique if protocol not in usable]
+    return usable, [f"{card.name} was not made for: {', '.join(missing)}."] if missing else []
+
+
+def _measure(
+    measured: _Measured,
+    segmenter: AnySegmenter,
+    store: "Store",
+    part: "ValSplit | TestSplit",
+    seed: int,
+    load: Load,
+    say: Progress,
+) -> None:
+    def timed(name: str, model: AnySegmenter, protocols: list[str]) -> None:
+        started = time.perf_counter()
+        measured.rows += evaluate_segmenter(
+            model, store, part, protocols, seed, method=name, progress=say
+        )
+        measured.seconds[name] = round(time.perf_counter() - started, 2)
+
+    timed(measured.name, segmenter, measured.protocols)
+    card = segmenter.card
+    if card.adapter is not None:
+        label = f"{card.base} without adapter"
+        try:
+            base = load(card.base)
+            check_no_leak(base.card, store, card.base)
+        except InputError as error:
+            measured.notes.append(f"{label}: not measured. {error}")
+            say(measured.notes[-1])
+        else:
+            protocols, notes = _usable(base.card, measured.protocols)
+            measured.notes += [f"{label}: {note}" for note in notes]
+            if protocols:
+                timed(label, base, protocols)
+    measured.rows += evaluate_baselines(store, part, measured.protocols, seed)
+
+
+def _write(
+    measured: _Measured,
+    segmenter: AnySegmenter,
+    store: "Store",
+    out: Path,
+    *,
+    given: tuple[str, str],
+    split: str,
+    seed: int,
+) -> Path:
+    own = [row for row in measured.rows if row.method == measured.name]
+    shown = next(
+        (p for p in measured.protocols if any(r.counted for r in own if r.protocol == p)), ""
+    )
+    sheets = draw_sheets(
+        segmenter, store, [row for row in own if row.protocol == shown], out, seed=seed
+    )
+    facts = facts_of(segmenter.card, store, split, seed) | {
+        "protocols": measured.protocols,
+        "seconds": measured.seconds,
+        "environment": environment(),
+    }
+    evaluation = Evaluation(
+        model=measured.name,
+        given=given[0],
+        split=split,
+        store=store.name,
+        store_file=given[1],
+        scores=summarise(measured.rows, seed),
+        rows=measured.rows,
+        notes=measured.notes,
+        provenance=provenance(facts),
+        sheets=sheets,
+        curves=_curves(Path(given[0]), out),
+    )
+    write_csv(out / "results.csv", measured.rows)
+    write_text(out / "results.json", as_json(facts, evaluation))
+    write_text(out / "table.md", as_markdown(evaluation))
+    part = "validation" if split == "val" else "test"
+    title = f"{measured.name} on {store.name}, {part} images"
+    footer = "Made by samling. Research software, not a medical device."
+    return write_report(
+        out / "report.html", title, lead(evaluation), sections(evaluation), footer=footer
+    )
+
+
+def _curves(run: Path, out: Path) -> Path | None:
+    metrics = run / "metrics.jsonl"
+    return draw_curves(metrics, out / "curves.png") if metrics.is_file() else None

@@ -1,0 +1,37 @@
+"""export: a run as a bundle that predicts without PyTorch."""
+
+from pathlib import Path
+
+from samling.errors import InputError
+from samling.inference.bundle import is_bundle
+
+FORMATS = ("onnx",)
+
+
+def export(model: str, out: Path, format: str = "onnx") -> Path:
+    """Write MODEL as a bundle, after comparing its masks with the model's own.
+
+    Args:
+        model: run folder, distilled base or name.
+        out: folder to make, or a `.zip`.
+        format: `onnx`.
+
+    Returns:
+        `out`.
+
+    Raises:
+        InputError: unknown model or format, or the exported masks differ; nothing is written then.
+    """
+    if format not in FORMATS:
+        raise InputError("--format", f"'{format}' is not offered", f"use {', '.join(FORMATS)}")
+    if is_bundle(model):
+        raise InputError(model, "is a bundle already", "name the run it was made from")
+    from samling.export.bundle import check_target
+
+    check_target(out)  # before a minute of work
+    from samling.export.onnx import export_onnx
+    from samling.recipes.build import load_torch
+
+    promptable, card = load_torch(model)
+    export_onnx(promptable, card, out)
+    return out

@@ -1,0 +1,157 @@
+"""fit: the one training loop. Epochs of steps, validation, best weights, checkpoints, resume."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from samling.training.checkpoint import read_checkpoint, save_checkpoint
+from samling.training.log import MetricsLog
+
+State = dict[str, Tensor]
+Terms = dict[str, Tensor]
+
+
+@dataclass
+class Task:
+    """What is trained: the loop asks for batches, losses, scores and weights, and knows no more.
+
+    Args:
+        epoch_steps: epoch -> its steps, each a function that returns the named loss terms, `total`
+            among them. Must depend on the epoch alone, so that a resumed run sees the same batches.
+        validate: -> named scores, `score` among them: higher is better.
+        state: the weights to checkpoint.
+        load_state: puts such weights back.
+        save_best: called whenever `score` is the best so far.
+        parameters: what the optimiser changes.
+    """
+
+    epoch_steps: Callable[[int], Iterator[Callable[[], tuple[Terms, int]]]]
+    validate: Callable[[], dict[str, float]]
+    state: Callable[[], State]
+    load_state: Callable[[State], None]
+    save_best: Callable[[], None]
+    parameters: list[torch.nn.Parameter]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate over the run: linear warm-up, then constant or cosine to a hundredth."""
+
+    rate: float
+    total_steps: int
+    warmup_steps: int = 0
+    cosine: bool = False
+
+    def at(self, step: int) -> float:
+        """Learning rate of the step with this number, from 0."""
+        if step < self.warmup_steps:
+            return self.rate * (step + 1) / (self.warmup_steps + 1)
+        if not self.cosine:
+            return self.rate
+        done = (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
+        cosine = torch.cos(torch.tensor(torch.pi * min(done, 1.0))).item()
+        return self.rate * (0.01 + 0.99 * 0.5 * (1 + cosine))
+
+
+def fit(
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
+    folder: Path,
+    *,
+    epochs: int,
+    progress: Callable[[str], None],
+    clip: float = 1.0,
+) -> list[dict[str, Any]]:
+    """Train for `epochs`, resuming from `folder`/checkpoint.pt if it is there.
+
+    A checkpoint is written after every epoch. Because every random draw is a function of seed, epoch
+    and step, a run that was killed and resumed ends with the weights of an uninterrupted one.
+
+    Returns:
+        The rows of metrics.jsonl.
+    """
+    path = folder / "checkpoint.pt"
+    saved = read_checkpoint(path) or {"epoch": 0, "step": 0, "best": float("-inf")}
+    if saved["epoch"]:
+        task.load_state(saved["state"])
+        optimizer.load_state_dict(saved["optimizer"])
+        progress(f"resumed after epoch {saved['epoch']} of {epochs}")
+    log = MetricsLog(folder, saved["epoch"])
+    step, best = saved["step"], saved["best"]
+    for epoch in range(saved["epoch"] + 1, epochs + 1):
+        started = time.perf_counter()
+        means, images, step = _train_epoch(task, optimizer, schedule, epoch, step, clip, progress)
+        seconds = time.perf_counter() - started
+        scores = task.validate()
+        if scores["score"] > best:
+            best = scores["score"]
+            task.save_best()
+        content = {"epoch": epoch, "step": step, "best": best, "state": task.state()}
+        save_checkpoint(path, content | {"optimizer": optimizer.state_dict()})
+        speed = images / max(seconds, 1e-9)
+        row = {"epoch": epoch, "step": step, "seconds": round(seconds, 2)}
+        row |= {"images_per_second": round(speed, 2), "train": means, "val": scores, "best": best}
+        log.add(row)
+        left = (time.perf_counter() - started) * (epochs - epoch)
+        listed = " ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        progress(
+            f"epoch {epoch}/{epochs}: loss {means['total']:.4f}, {listed}, "
+            f"{speed:.1f} images/s, {left / 60:.0f} min left"
+        )
+    return log.rows
+
+
+def _train_epoch(
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
+    epoch: int,
+    step: int,
+    clip: float,
+    progress: Callable[[str], None],
+) -> tuple[dict[str, float], int, int]:
+    """One epoch -> means of the loss terms, number of images, number of the next step."""
+    sums: dict[str, float] = {}
+    images = 0
+    reported = started = time.perf_counter()
+    for run_step in task.epoch_steps(epoch):
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.at(step) * group.get("lr_scale", 1.0)
+        optimizer.zero_grad(set_to_none=True)
+        terms, count = run_step()
+        terms["total"].backward()
+        norm = torch.nn.utils.clip_grad_norm_(task.parameters, clip)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(f"the gradient is not finite at epoch {epoch}, step {step}")
+        optimizer.step()
+        step, images = step + 1, images + count
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0.0) + value.item() * count
+        if time.perf_counter() - reported > 30:
+            reported = time.perf_counter()
+            speed = images / (reported - started)
+            progress(f"epoch {epoch}: step {step}, {speed:.1f} images/s")
+    return {name: total / images for name, total in sums.items()}, images, step
+
+
+@contextmanager
+def precision(kind: str, device: torch.device) -> Iterator[None]:
+    """Autocast to bfloat16 for `bf16`, nothing for `fp32`."""
+    with torch.autocast(device.type, torch.bfloat16, enabled=kind == "bf16"):
+        yield
+
+
+def best_precision(device: torch.device) -> str:
+    """`bf16` where the hardware multiplies bfloat16 faster than float32, else `fp32`."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    capabilities = torch.backends.cpu.get_cpu_capability()
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bf16" if capabilities == "AVX512" and supported() else "fp32"

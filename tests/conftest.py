@@ -1,0 +1,56 @@
+"""What every test gets: fixed seeds, two threads, the shared real data, a tiny store."""
+
+import os
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Shared machines are slow at times: no deadline per example, and the same examples in every run.
+settings.register_profile("samling", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("samling")
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds() -> Iterator[None]:
+    """Seed every global generator, so that no test depends on the order of tests."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - on purpose the global one: libraries draw from it
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(0)
+        torch.set_num_threads(2)
+    yield
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real annotated images; the test is skipped where it is absent."""
+    folder = Path(os.environ.get("SAMLING_DATA", ROOT / "../shared/data"))
+    if not folder.is_dir():
+        pytest.skip(f"real data not found in {folder}; set SAMLING_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of 20 phantom pictures (10 patients) in the `folder` layout. Read only."""
+    from samling.data.phantom import write_phantom_set
+
+    return write_phantom_set(tmp_path_factory.mktemp("phantom"), 20, size=(64, 80))
+
+
+@pytest.fixture(scope="session")
+def tiny_store(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of 20 phantom pictures with all three splits. Read only."""
+    from samling.recipes.prepare import prepare
+
+    path = tmp_path_factory.mktemp("store") / "tiny.h5"
+    prepare(phantom_folder, path, "folder", name="tiny")
+    return path

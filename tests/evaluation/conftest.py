@@ -1,0 +1,104 @@
+"""Stand-ins for a store and a segmenter, so that evaluation is tested without a network."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from samling.data.case import Case
+from samling.inference.card import Card
+from samling.inference.segmenter import Object, box_around
+from samling.prompts.prompt import Prompt
+
+Shape = Callable[[np.ndarray, Prompt], list[np.ndarray]]
+
+
+def card(name: str = "fake", **changes: object) -> Card:
+    base = {
+        "name": name,
+        "base": "fake-base",
+        "base_sha256": "0" * 64,
+        "embedding_size": 16,
+        "prompts": ("box", "points", "automatic"),
+    }
+    return Card.model_validate(base | changes)
+
+
+def dark(image: np.ndarray, prompt: Prompt) -> list[np.ndarray]:
+    """What a simple program would do: the dark pixels near the prompt, or all of them."""
+    smooth = ndimage.gaussian_filter(image.astype(float), image.shape[0] / 100)
+    low = smooth < 55
+    low[: image.shape[0] // 8] = False
+    low[image.shape[0] * 2 // 3 :] = False
+    low = ndimage.binary_opening(low, iterations=2)
+    if prompt.automatic:
+        numbers, count = ndimage.label(low)
+        regions = [numbers == k + 1 for k in range(count)]
+        return [region for region in regions if region.sum() > 0.003 * image.size]
+    mask = np.zeros(image.shape, dtype=bool)
+    if prompt.box is not None:
+        x0, y0, x1, y1 = np.clip(np.rint(prompt.box).astype(int), 0, None)
+        mask[y0:y1, x0:x1] = ndimage.binary_fill_holes(low[y0:y1, x0:x1])
+        return [mask]
+    numbers, _ = ndimage.label(low)
+    for (x, y), label in zip(prompt.points, prompt.point_labels, strict=True):
+        here = numbers[min(int(y), mask.shape[0] - 1), min(int(x), mask.shape[1] - 1)]
+        if label and here:
+            mask |= numbers == here
+    return [mask]
+
+
+@dataclass
+class FakeSegmenter:
+    """Answers with `shape(image, prompt)`; counts how often it was asked to encode."""
+
+    shape: Shape = dark
+    card: Card = field(default_factory=card)
+    encoded: int = 0
+    asked: list[list[Prompt]] = field(default_factory=list)
+
+    def encode(self, image: np.ndarray) -> np.ndarray:
+        self.encoded += 1
+        return image
+
+    def segment_encoded(self, encoded: np.ndarray, prompts: Sequence[Prompt]) -> list[Object]:
+        self.asked.append(list(prompts))
+        masks = [mask for prompt in prompts for mask in self.shape(encoded, prompt)]
+        return [Object(mask, 0.9, 0.8, None, box_around(mask), "object") for mask in masks]
+
+    def decode_square(
+        self, encoded: np.ndarray, prompts: Sequence[Prompt]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        side = 4 * self.card.embedding_size
+        return np.zeros((len(prompts), side, side), np.float32), np.zeros(len(prompts), np.float32)
+
+
+@dataclass
+class FakeStore:
+    """Cases in memory."""
+
+    cases: dict[str, Case]
+
+    def case(self, id: str) -> Case:
+        return self.cases[id]
+
+
+def disc_case(name: str, discs: list[tuple[int, int, int]], **more: object) -> Case:
+    """A 60 x 80 picture with dark discs (row, column, radius) and their exact label."""
+    rows, columns = np.indices((60, 80))
+    label = np.zeros((60, 80), dtype=np.uint8)
+    for row, column, radius in discs:
+        label[np.hypot(rows - row, columns - column) <= radius] = 1
+    image = np.where(label > 0, 10, 200).astype(np.float32)
+    return Case(id=name, image=image, labels=label, **more)
+
+
+@pytest.fixture
+def fakes() -> SimpleNamespace:
+    """The stand-ins, for tests to build their own from."""
+    return SimpleNamespace(
+        Segmenter=FakeSegmenter, Store=FakeStore, card=card, dark=dark, disc_case=disc_case
+    )
