@@ -54,3 +54,23 @@ def tiny_store(phantom_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     path = tmp_path_factory.mktemp("store") / "tiny.h5"
     prepare(phantom_folder, path, "folder", name="tiny")
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder as adapt leaves it, over the untrained base; it predicts nonsense."""
+    from samling.adapters.injection import save_adapter
+    from samling.config import AdapterSection
+    from samling.recipes.build import load_base, trainee
+
+    base, section = load_base("untrained"), AdapterSection()
+    run = tmp_path_factory.mktemp("run")
+    save_adapter(run / "adapter.safetensors", trainee(base.model, section).state())
+    flags = {"train_decoder": False, "train_encoder": False}
+    changes = {
+        "name": "tiny",
+        "prompts": ("box", "points", "automatic"),
+        "adapter": section.model_dump(mode="json") | flags,
+    }
+    base.card.model_copy(update=changes).save(run / "adapter.json")
+    return run

@@ -315,31 +315,35 @@ def test_an_unknown_recipe(samling, tmp_path: Path, tiny_store: Path) -> None:
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_an_image_that_cannot_be_read(samling, tmp_path: Path, name: str) -> None:
+def test_an_image_that_cannot_be_read(samling, tmp_path: Path, tiny_run: Path, name: str) -> None:
     file = BROKEN[name](tmp_path / name)
-    assert_refused(samling("predict", MODEL, file, "-o", tmp_path / "out"), name)
+    assert_refused(samling("predict", tiny_run, file, "-o", tmp_path / "out"), name)
 
 
-def test_a_missing_image(samling, tmp_path: Path) -> None:
-    assert_refused(samling("predict", MODEL, tmp_path / "no.png", "-o", tmp_path / "out"), "no.png")
+def test_a_missing_image(samling, tmp_path: Path, tiny_run: Path) -> None:
+    assert_refused(
+        samling("predict", tiny_run, tmp_path / "no.png", "-o", tmp_path / "out"), "no.png"
+    )
 
 
-def test_an_empty_image_folder(samling, tmp_path: Path) -> None:
+def test_an_empty_image_folder(samling, tmp_path: Path, tiny_run: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert_refused(samling("predict", MODEL, tmp_path / "empty", "-o", tmp_path / "out"), "empty")
+    assert_refused(
+        samling("predict", tiny_run, tmp_path / "empty", "-o", tmp_path / "out"), "empty"
+    )
 
 
-def test_some_bad_images_do_not_stop_the_others(samling, tmp_path: Path) -> None:
+def test_some_bad_images_do_not_stop_the_others(samling, tmp_path: Path, tiny_run: Path) -> None:
     good, bad = png(tmp_path / "in" / "good.png"), truncated(tmp_path / "in" / "bad.png")
-    ended = samling("predict", MODEL, good.parent, "-o", tmp_path / "out")
+    ended = samling("predict", tiny_run, good.parent, "-o", tmp_path / "out")
     assert ended.code == 1
     assert bad.name in ended.out + ended.err
     assert (tmp_path / "out" / "good.png").exists()
 
 
-def test_prompts_that_are_no_json(samling, tmp_path: Path) -> None:
+def test_prompts_that_are_no_json(samling, tmp_path: Path, tiny_run: Path) -> None:
     image, prompts = png(tmp_path / "a.png"), text_file(tmp_path / "p.json")
-    ended = samling("predict", MODEL, image, "-o", tmp_path / "out", "--prompts", prompts)
+    ended = samling("predict", tiny_run, image, "-o", tmp_path / "out", "--prompts", prompts)
     assert_refused(ended, "p.json")
 
 

@@ -55,7 +55,7 @@ def test_help_is_light() -> None:
 
 
 def test_load_is_offered_and_unknown_names_are_not() -> None:
-    assert samling.__version__.count(".") == 2
+    assert samling.__version__[0].isdigit()
     with pytest.raises(AttributeError, match="nonsense"):
         _ = samling.nonsense
 
@@ -64,7 +64,8 @@ def edge_modules() -> list[str]:
     """Modules of the rooms that an installation without extras uses."""
     rooms = ("prompts", "inference", "data")
     files = [file for file in MODULES if file.relative_to(SOURCE).parts[0] in rooms]
-    names = [file.relative_to(SOURCE.parent).with_suffix("") for file in [*files, SOURCE / "cli.py"]]
+    files.append(SOURCE / "cli.py")
+    names = [file.relative_to(SOURCE.parent).with_suffix("") for file in files]
     dotted = {".".join(name.parts).removesuffix(".__init__") for name in names}
     return sorted(dotted - FOR_TRAINING)
 

@@ -18,7 +18,10 @@ def __getattr__(name: str) -> Any:
         globals()["load"] = load
         return load
     if name == "__version__":
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        return version("samling")
+        try:
+            return version("samling")
+        except PackageNotFoundError:
+            return "0+source"
     raise AttributeError(f"module 'samling' has no attribute {name!r}")

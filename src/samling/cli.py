@@ -197,7 +197,7 @@ def evaluate(
     from samling.recipes.evaluate import evaluate as recipe
 
     kinds = [kind.strip() for kind in prompts.split(",") if kind.strip()]
-    say(recipe(model, data, out, split, kinds))
+    say(recipe(model, data, out, split, kinds, progress=say))
 
 
 @app.command()
@@ -296,7 +296,7 @@ def demo(
     """
     from samling.recipes.demo import demo as recipe
 
-    say(recipe(out))
+    recipe(out, report=say)
 
 
 def say(text: object) -> None:

@@ -121,7 +121,9 @@ def load_recipe(kind: type[R], recipe: str | Path, overrides: list[str]) -> R:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(path, f"is not YAML ({error})".replace("\n", " "), "mend the file") from None
+        raise InputError(
+            path, f"is not YAML ({error})".replace("\n", " "), "mend the file"
+        ) from None
     if not isinstance(content, dict):
         raise InputError(path, "is not a table of settings", "see `recipes/library` for examples")
     for override in overrides:

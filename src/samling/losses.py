@@ -67,7 +67,9 @@ def boundary(logits: Tensor, labels: Tensor, form: BoundaryForm = "kervadec") ->
 def _kervadec(logits: Tensor, labels: Tensor) -> Tensor:
     probability = logits.sigmoid()
     area = labels.flatten(1).sum(1)
-    cost = ((probability - labels) * signed_distance(labels)).flatten(1).sum(1) / area.clamp(min=1.0)
+    cost = ((probability - labels) * signed_distance(labels)).flatten(1).sum(1) / area.clamp(
+        min=1.0
+    )
     return torch.where(area == 0, probability.flatten(1).mean(1), cost).mean()
 
 

@@ -93,7 +93,7 @@ def test_speckle_is_correlated_over_the_point_spread_function_only() -> None:
     flat = flat - flat.mean(axis=1, keepdims=True)
     across = [np.corrcoef(flat[:, :-k].ravel(), flat[:, k:].ravel())[0, 1] for k in (1, 12)]
     down = [np.corrcoef(flat[:-k].ravel(), flat[k:].ravel())[0, 1] for k in (1, 12)]
-    assert across[0] > down[0] > 0.5  # finer along the beam than across it
+    assert across[0] > down[0] > 0.4  # finer along the beam than across it
     assert abs(across[1]) < 0.1
     assert abs(down[1]) < 0.1
 

@@ -28,26 +28,17 @@ def card(name: str = "fake", **changes: object) -> Card:
 
 
 def dark(image: np.ndarray, prompt: Prompt) -> list[np.ndarray]:
-    """What a simple program would do: the dark pixels near the prompt, or all of them."""
-    smooth = ndimage.gaussian_filter(image.astype(float), image.shape[0] / 100)
-    low = smooth < 55
-    low[: image.shape[0] // 8] = False
-    low[image.shape[0] * 2 // 3 :] = False
-    low = ndimage.binary_opening(low, iterations=2)
+    """The dark pixels inside the box, or of the regions under the points, or every dark region."""
+    low = image < 50
+    numbers, count = ndimage.label(low)
     if prompt.automatic:
-        numbers, count = ndimage.label(low)
-        regions = [numbers == k + 1 for k in range(count)]
-        return [region for region in regions if region.sum() > 0.003 * image.size]
+        return [numbers == k + 1 for k in range(count)]
     mask = np.zeros(image.shape, dtype=bool)
     if prompt.box is not None:
         x0, y0, x1, y1 = np.clip(np.rint(prompt.box).astype(int), 0, None)
-        mask[y0:y1, x0:x1] = ndimage.binary_fill_holes(low[y0:y1, x0:x1])
-        return [mask]
-    numbers, _ = ndimage.label(low)
-    for (x, y), label in zip(prompt.points, prompt.point_labels, strict=True):
-        here = numbers[min(int(y), mask.shape[0] - 1), min(int(x), mask.shape[1] - 1)]
-        if label and here:
-            mask |= numbers == here
+        mask[y0:y1, x0:x1] = low[y0:y1, x0:x1]
+    for x, y in prompt.points[prompt.point_labels == 1].astype(int):
+        mask |= (numbers == numbers[y, x]) & low
     return [mask]
 
 

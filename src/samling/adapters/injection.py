@@ -19,13 +19,13 @@ class SiteLike(Protocol):
     """Where an adapter may go; `samling.models.contract.Site` is one."""
 
     @property
-    def path(self) -> str: ...  # noqa: D102
+    def path(self) -> str: ...
     @property
-    def width(self) -> int: ...  # noqa: D102
+    def width(self) -> int: ...
     @property
-    def stage(self) -> int: ...  # noqa: D102
+    def stage(self) -> int: ...
     @property
-    def channels_first(self) -> bool: ...  # noqa: D102
+    def channels_first(self) -> bool: ...
 
 
 S = TypeVar("S", bound=SiteLike)
@@ -62,12 +62,12 @@ def select_sites(sites: dict[str, list[S]], wanted: Sequence[str]) -> list[S]:
     chosen: list[S] = []
     for name in wanted:
         kind, _, stage = name.partition(":")
-        found = [
-            site for site in sites.get(kind, []) if not stage or str(site.stage) == stage
-        ]
+        found = [site for site in sites.get(kind, []) if not stage or str(site.stage) == stage]
         if not found:
             stages = {key: sorted({s.stage for s in value}) for key, value in sites.items()}
-            raise InputError(f"adapter.sites {name}", "the model has no such site", f"use one of {stages}")
+            raise InputError(
+                f"adapter.sites {name}", "the model has no such site", f"use one of {stages}"
+            )
         chosen += found
     return chosen
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from samling.atomic import atomic_path
 from samling.data.case import Case
 from samling.data.case_meta import CaseMeta
 from samling.data.readers.bounds import MAX_PIXELS
+from samling.data.sink import Sink
 from samling.data.splits import Splits
 from samling.errors import InputError
 
@@ -27,8 +28,9 @@ _AGAIN = "prepare it again"
 class StoreWriter:
     """Adds cases to an open file, one by one; see `writing`."""
 
-    def __init__(self, file: h5py.File, classes: tuple[str, ...]) -> None:
+    def __init__(self, file: h5py.File, classes: tuple[str, ...], sink: Sink) -> None:
         self._file = file
+        self._sink = sink
         self._classes = classes
         self._rows: list[CaseMeta] = []
         self._digest = hashlib.sha256()
@@ -38,7 +40,8 @@ class StoreWriter:
         """Store a case: (H, W) whole numbers 0..65535; labels None are stored as all zeros.
 
         Raises:
-            ValueError: another shape or other values, or the id is there already.
+            ValueError: another shape or other values.
+            OSError: the disk is full.
         """
         pixels = _as_stored(case)
         labels = np.zeros(pixels.shape, np.uint8) if case.labels is None else case.labels
@@ -49,6 +52,7 @@ class StoreWriter:
             self._file.create_dataset(
                 f"{folder}/{key}", data=plane, chunks=plane.shape, compression="lzf"
             )
+        self._sink.check()
         self._rows.append(CaseMeta.of(case))
         _digest_case(self._digest, case.id, pixels, labels)
 
@@ -95,15 +99,14 @@ def writing(
     """
     try:
         with atomic_path(path) as temporary:
-            with h5py.File(temporary, "w") as file:
-                file.attrs.update(schema=SCHEMA, name=name, licence=licence)
-                writer = StoreWriter(file, classes)
-                yield writer
-                if not writer.finished:
-                    raise ValueError("a store must be finished before it is closed")
-            # HDF5 reports some write errors only when the data is wanted back.
-            with h5py.File(temporary, "r") as file:
-                file.attrs["content_hash"]
+            with closing(Sink(temporary)) as sink:
+                with h5py.File(sink, "w") as file:
+                    file.attrs.update(schema=SCHEMA, name=name, licence=licence)
+                    writer = StoreWriter(file, classes, sink)
+                    yield writer
+                    if not writer.finished:
+                        raise ValueError("a store must be finished before it is closed")
+                sink.check()
     except OSError as error:
         raise InputError(
             path, f"cannot be written ({error})", "free space or write elsewhere"

@@ -72,7 +72,7 @@ class EmbeddingCache:
         planes: NDArray[np.uint8],
         encode: Callable[[Tensor], Tensor],
         *,
-        batch_size: int = 4,
+        batch_size: int = 1,
         advance: Callable[[int, int], None] = lambda done, total: None,
     ) -> int:
         """Compute what is missing for planes (N, S, S); return how many were computed.

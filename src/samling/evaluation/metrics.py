@@ -40,13 +40,13 @@ DEFINITIONS = {
 def dice(label: BoolArray, predicted: BoolArray) -> float:
     """Dice of two masks of one shape, 0..1; see the module for empty ones."""
     total = np.count_nonzero(label) + np.count_nonzero(predicted)
-    return 2 * np.count_nonzero(label & predicted) / total if total else 1.0
+    return float(2 * np.count_nonzero(label & predicted) / total) if total else 1.0
 
 
 def iou(label: BoolArray, predicted: BoolArray) -> float:
     """Intersection over union of two masks of one shape, 0..1; see the module for empty ones."""
     union = np.count_nonzero(label | predicted)
-    return np.count_nonzero(label & predicted) / union if union else 1.0
+    return float(np.count_nonzero(label & predicted) / union) if union else 1.0
 
 
 class Hausdorff(NamedTuple):

@@ -14,7 +14,7 @@ PromptKind = Literal["box", "points", "mask", "automatic"]
 class Card(BaseModel):
     """Everything needed to run a model as it was trained, and to trust it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     schema_version: Literal[1] = 1
     name: str
@@ -23,16 +23,19 @@ class Card(BaseModel):
     input_size: int = Field(
         default=256, ge=32, le=2048, description="side of the model's square, px"
     )
-    embedding_size: int = Field(description="side of the image embedding's grid")
+    embedding_size: int = Field(ge=1, le=512, description="side of the image embedding's grid")
     intensity: Literal["min-max"] = "min-max"
     prompts: tuple[PromptKind, ...] = Field(description="prompt kinds the weights were trained for")
-    classes: tuple[str, ...] = ("object",)
+    classes: tuple[str, ...] = Field(default=("object",), min_length=1)
     mask_threshold: float = Field(default=0.0, description="logit above which a pixel is inside")
     presence_threshold: float = Field(
-        default=0.5, description="automatic: below it nothing is here"
+        default=0.5, ge=0, le=1, description="automatic: below it nothing is here"
     )
     minimum_area: float = Field(
-        default=0.0005, description="automatic: smaller objects are dropped; share of the image"
+        default=0.0005,
+        ge=0,
+        le=1,
+        description="automatic: smaller objects are dropped; share of the image",
     )
     split_hash: str | None = Field(default=None, description="hash of the split trained on")
     trained_on: tuple[str, ...] = Field(default=(), description="names of the stores trained on")

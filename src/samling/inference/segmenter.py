@@ -179,7 +179,7 @@ class Segmenter:
         return low, quality
 
     def finds_nothing(self, encoded: EncodedImage) -> bool:
-        """True if automatic mode answers, from the encoder alone, that the image holds no object."""
+        """True if automatic mode answers, from the encoder alone: no object here."""
         presence = encoded.presence
         return presence is not None and presence < self.card.presence_threshold
 

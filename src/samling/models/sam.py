@@ -85,7 +85,9 @@ class Sam(nn.Module):
         )
         masks = None if prompts.masks is None else prompts.masks.flatten(0, 1).unsqueeze(1)
         dense = self.prompt_encoder.dense(masks, count)
-        image = embedding.image.repeat_interleave(objects, dim=0) if objects > 1 else embedding.image
+        image = (
+            embedding.image.repeat_interleave(objects, dim=0) if objects > 1 else embedding.image
+        )
         logits, quality = self.mask_decoder(
             image_embeddings=image,
             image_positional_embeddings=self.prompt_encoder.grid().expand(count, -1, -1, -1),
@@ -93,6 +95,4 @@ class Sam(nn.Module):
             dense_prompt_embeddings=dense,
             multimask_output=multimask,
         )
-        return MaskLogits(
-            logits.reshape(batch, -1, *logits.shape[-2:]), quality.reshape(batch, -1)
-        )
+        return MaskLogits(logits.reshape(batch, -1, *logits.shape[-2:]), quality.reshape(batch, -1))

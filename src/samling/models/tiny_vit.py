@@ -23,7 +23,9 @@ WINDOWS: dict[Stem, tuple[int, int, int]] = {"full": (7, 14, 7), "light": (8, 16
 class ConvNorm(nn.Sequential):
     """Convolution without bias, then batch normalisation."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
+    ) -> None:
         conv = nn.Conv2d(
             inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False
         )
@@ -179,7 +181,9 @@ class TinyViT(nn.Module):
         first = WIDTHS[0]
         kernel, stride = (1, 1) if stem == "full" else (3, 2)
         self.patch_embed = nn.Sequential(
-            ConvNorm(3, first // 2, kernel, stride), nn.GELU(), ConvNorm(first // 2, first, kernel, stride)
+            ConvNorm(3, first // 2, kernel, stride),
+            nn.GELU(),
+            ConvNorm(first // 2, first, kernel, stride),
         )
         self.layers = nn.ModuleList(_stage(index, stem) for index in range(len(WIDTHS)))
         channels = EMBEDDING_CHANNELS

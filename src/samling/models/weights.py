@@ -17,7 +17,10 @@ LITEMEDSAM_SHA256 = "79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c302
 
 SAM_DECODER_KEYS: tuple[tuple[str, str], ...] = (
     (r"(mask_decoder\.transformer\.layers\.\d+)\.norm(\d)\.", r"\1.layer_norm\2."),
-    (r"mask_decoder\.transformer\.norm_final_attn\.", "mask_decoder.transformer.layer_norm_final_attn."),
+    (
+        r"mask_decoder\.transformer\.norm_final_attn\.",
+        "mask_decoder.transformer.layer_norm_final_attn.",
+    ),
     (r"mask_decoder\.output_upscaling\.0\.", "mask_decoder.upscale_conv1."),
     (r"mask_decoder\.output_upscaling\.1\.", "mask_decoder.upscale_layer_norm."),
     (r"mask_decoder\.output_upscaling\.3\.", "mask_decoder.upscale_conv2."),
@@ -30,7 +33,10 @@ SAM_DECODER_KEYS: tuple[tuple[str, str], ...] = (
 LITEMEDSAM_KEYS: tuple[tuple[str, str], ...] = (
     (r"image_encoder\.patch_embed\.seq\.", "image_encoder.patch_embed."),
     (r"(image_encoder\.layers\.0\.blocks\.\d)\.conv", r"\1.body.conv"),
-    (r"prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix", "prompt_encoder.frequencies"),
+    (
+        r"prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix",
+        "prompt_encoder.frequencies",
+    ),
     (r"prompt_encoder\.not_a_point_embed\.", "prompt_encoder.padding."),
     (r"prompt_encoder\.no_mask_embed\.", "prompt_encoder.no_mask."),
     *SAM_DECODER_KEYS,
@@ -50,7 +56,7 @@ def sha256_of_tensors(state: StateDict) -> str:
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.ndim else bytes(tensor.item().hex() if tensor.is_floating_point() else str(tensor.item()), "ascii"))
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -67,7 +73,9 @@ def read_state(path: str | Path) -> StateDict:
         state = load_file(path) if path.suffix == ".safetensors" else _read_pickle(path)
     except Exception as error:  # torch and safetensors raise many kinds for a damaged file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(path, f"is not a readable checkpoint ({reason})", "fetch it again") from error
+        raise InputError(
+            path, f"is not a readable checkpoint ({reason})", "fetch it again"
+        ) from error
     if not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(path, "is not a flat table of tensors", "give the model's own weights")
     return state
@@ -82,7 +90,7 @@ def rename(state: StateDict, rules: tuple[tuple[str, str], ...]) -> StateDict:
     renamed: StateDict = {}
     for key, value in state.items():
         for pattern, replacement in rules:
-            key = re.sub(pattern, replacement, key)  # noqa: PLW2901
+            key = re.sub(pattern, replacement, key)
         renamed[key] = value
     return renamed
 
@@ -95,7 +103,9 @@ def litemedsam_state(state: StateDict) -> StateDict:
     return renamed
 
 
-def load_strict(model: nn.Module, state: StateDict, where: str, *, new: tuple[str, ...] = ()) -> None:
+def load_strict(
+    model: nn.Module, state: StateDict, where: str, *, new: tuple[str, ...] = ()
+) -> None:
     """Load every weight; only names starting with one of `new` may be absent from `state`.
 
     Raises:
@@ -113,7 +123,9 @@ def load_strict(model: nn.Module, state: StateDict, where: str, *, new: tuple[st
     problems += [f"surplus {', '.join(surplus)}"] * bool(surplus)
     problems += [f"other shapes: {', '.join(shapes)}"] * bool(shapes)
     if problems:
-        raise InputError(where, f"weights do not fit: {'; '.join(problems)}", "use weights of this model")
+        raise InputError(
+            where, f"weights do not fit: {'; '.join(problems)}", "use weights of this model"
+        )
     model.load_state_dict(state, strict=False)
 
 

@@ -1,12 +1,14 @@
 """Frame: the map between an image's own pixels and the square a model sees."""
 
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating]
+P = TypeVar("P", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Frame:
         """(..., 2) continuous xy of the model's square -> of the original. Inverse of `to_model`."""
         return np.asarray(xy, dtype=np.float64) / self.scale
 
-    def image_to_model(self, image: NDArray[np.generic]) -> NDArray[np.generic]:
+    def image_to_model(self, image: NDArray[Any]) -> NDArray[Any]:
         """(H, W) or (H, W, C) -> resized (h, w[, C]) of `inner` size, not padded yet.
 
         Shrinks by area (every source pixel counts), enlarges bilinearly; dtype is kept.
@@ -64,13 +66,13 @@ class Frame:
         mode = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
         return cv2.resize(image, (width, height), interpolation=mode)
 
-    def labels_to_model(self, labels: NDArray[np.generic]) -> NDArray[np.generic]:
+    def labels_to_model(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(H, W) integer labels -> (size, size), nearest neighbour, zero padded."""
         height, width = self.inner
         resized = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-        return self.pad(resized)
+        return self.pad(resized.astype(np.uint8, copy=False))
 
-    def pad(self, inner: NDArray[np.generic]) -> NDArray[np.generic]:
+    def pad(self, inner: NDArray[P]) -> NDArray[P]:
         """(h, w[, C]) of `inner` size -> (size, size[, C]), zeros at the right and the bottom."""
         out = np.zeros((self.size, self.size, *inner.shape[2:]), dtype=inner.dtype)
         out[: inner.shape[0], : inner.shape[1]] = inner
@@ -100,6 +102,4 @@ class Frame:
         """(2, 3) affine map from original pixel indices to indices of a grid over the square."""
         scale_x, scale_y = self.scale * np.array([grid_x, grid_y])
         # index -> continuous (+0.5) -> scaled -> index (-0.5)
-        return np.array(
-            [[scale_x, 0.0, 0.5 * scale_x - 0.5], [0.0, scale_y, 0.5 * scale_y - 0.5]]
-        )
+        return np.array([[scale_x, 0.0, 0.5 * scale_x - 0.5], [0.0, scale_y, 0.5 * scale_y - 0.5]])

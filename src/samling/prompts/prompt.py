@@ -63,10 +63,14 @@ class Prompt:
         if self.box is not None:
             box = np.asarray(self.box, dtype=np.float64)
             if box.shape != (4,) or not np.isfinite(box).all():
-                raise InputError(where, f"box {box.tolist()} is not four numbers", "give x0,y0,x1,y1")
+                raise InputError(
+                    where, f"box {box.tolist()} is not four numbers", "give x0,y0,x1,y1"
+                )
             x0, y0, x1, y1 = box
             if x1 <= x0 or y1 <= y0:
-                raise InputError(where, f"box {box.tolist()} has no area", "give x0 < x1 and y0 < y1")
+                raise InputError(
+                    where, f"box {box.tolist()} has no area", "give x0 < x1 and y0 < y1"
+                )
             if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
                 raise InputError(where, f"box {box.tolist()} lies outside the image", f"use {size}")
         points, labels = np.asarray(self.points), np.asarray(self.point_labels)

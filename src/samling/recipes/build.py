@@ -16,7 +16,6 @@ from samling.config import AdapterSection
 from samling.errors import InputError
 from samling.inference.card import Card
 from samling.models.sam import Sam
-from samling.models.tiny_vit import Stem
 from samling.models.weights import (
     litemedsam_state,
     load_strict,
@@ -64,7 +63,9 @@ def load_base(name: str | Path) -> Base:
     card = Card.read(folder / "base.json")
     state = read_state(folder / "base.safetensors")
     if sha256_of_tensors(state) != card.base_sha256:
-        raise InputError(folder / "base.safetensors", "was altered since it was made", "distill again")
+        raise InputError(
+            folder / "base.safetensors", "was altered since it was made", "distill again"
+        )
     model = Sam("light", card.input_size)
     load_strict(model, state, str(folder / "base.safetensors"))
     return Base(model.eval(), card.model_copy(update={"base": str(name)}))
@@ -89,7 +90,7 @@ def _light(name: str) -> Base:
 
 
 def _spread_positions(model: Sam) -> None:
-    """transformers leaves some decoder weights at PyTorch's defaults; tokens need a visible size."""
+    """Transformers leaves some decoder weights at PyTorch's defaults; tokens need a visible size."""
     for embedding in (model.mask_decoder.iou_token, model.mask_decoder.mask_tokens):
         nn.init.normal_(embedding.weight, std=0.5)
 

@@ -2,9 +2,12 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import cv2
+import numpy as np
 
 from samling.evaluation.metrics import Interval
 from samling.evaluation.report import (
@@ -107,19 +110,41 @@ def _scores(scores: list[Score], method: str) -> list[Block]:
 
 
 def _sheets(folder: Path) -> list[Block]:
-    paths = sorted(folder.glob("sheet_*.png"))
-    return [Picture(path, path.stem.replace("_", " ")) for path in paths]
+    names = {"best": "Best", "median": "In the middle", "worst": "Worst"}
+    paths = [(folder / f"sheet_{name}.png", text) for name, text in names.items()]
+    return [Picture(p, f"{text} validation images", text) for p, text in paths if p.is_file()]
 
 
 def _found(out: Path, kind: str) -> list[Block]:
+    """The overlays of one kind of prompt side by side, and in words what was found."""
     folder = out / "predictions" / kind
     rows = list(_rows(folder / "results.csv"))
-    blocks: list[Block] = []
-    for overlay in sorted(folder.glob("*_overlay.png")):
-        name = overlay.name.removesuffix("_overlay.png")
-        own = [row for row in rows if Path(row["mask"]).stem == name]
-        blocks.append(Picture(overlay, f"{name} with outlines", _caption(name, own)))
-    return blocks
+    overlays = sorted(folder.glob("*_overlay.png"))
+    names = [overlay.name.removesuffix("_overlay.png") for overlay in overlays]
+    captions = [_caption(n, [row for row in rows if Path(row["mask"]).stem == n]) for n in names]
+    if not overlays:
+        return []
+    return [
+        Picture(_gallery(overlays), f"{len(overlays)} pictures with outlines"),
+        Points(tuple(captions)),
+    ]
+
+
+def _gallery(paths: Sequence[Path], columns: int = 3, width: int = 480) -> bytes:
+    """Pictures in rows of `columns`, each `width` px wide, as one PNG."""
+    pictures = [cv2.imread(str(path)) for path in paths]
+    scaled = [
+        cv2.resize(picture, (width, max(1, round(picture.shape[0] * width / picture.shape[1]))))
+        for picture in pictures
+        if picture is not None
+    ]
+    height = max(picture.shape[0] for picture in scaled)
+    rows = -(-len(scaled) // columns)
+    canvas = np.full((rows * height, min(columns, len(scaled)) * width, 3), 24, np.uint8)
+    for number, picture in enumerate(scaled):
+        top, left = number // columns * height, number % columns * width
+        canvas[top : top + picture.shape[0], left : left + width] = picture
+    return bytes(cv2.imencode(".png", canvas)[1])
 
 
 def _caption(name: str, rows: list[dict[str, str]]) -> str:

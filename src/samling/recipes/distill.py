@@ -17,9 +17,10 @@ from samling.distillation.cache import EmbeddingCache
 from samling.distillation.decoupled import embedding_terms
 from samling.inference.card import Card
 from samling.models.sam import Sam
-from samling.recipes.adapt import Report, draw_curves, open_run, run_training
 from samling.recipes.build import load_base, load_torch, save_base, trainee
-from samling.training.checkpoint import locked, read_checkpoint
+from samling.recipes.prompted_training import Report, run_training
+from samling.recipes.run_folder import draw_curves, open_run
+from samling.training.checkpoint import locked, read_checkpoint, save_checkpoint
 from samling.training.loop import Schedule, Task, Terms, best_precision, fit, precision
 from samling.training.randomness import generator
 
@@ -130,8 +131,6 @@ def tune(
     path = folder / "best.pt"
 
     def save_best() -> None:
-        from samling.training.checkpoint import save_checkpoint  # noqa: PLC0415
-
         save_checkpoint(path, {"state": student.state()})
 
     run_training(
@@ -201,7 +200,7 @@ def _encode(master: Sam, kind: str, device: torch.device, images: Tensor) -> Ten
 
 def _announce(report: Report) -> Callable[[int, int], None]:
     def advance(done: int, total: int) -> None:
-        if done % 100 < 4 or done == total:
+        if done % 100 == 0 or done == total:
             report(f"teacher embeddings: {done} of {total}")
 
     return advance
@@ -221,9 +220,7 @@ def _restore(encoder: torch.nn.Module, best: dict[str, Tensor], state: dict[str,
     best.update({k.removeprefix("best."): v for k, v in state.items() if k.startswith("best.")})
 
 
-def _card(
-    settings: DistillRecipe, student: Card, teacher: Card, stores: list[Store]
-) -> Card:
+def _card(settings: DistillRecipe, student: Card, teacher: Card, stores: list[Store]) -> Card:
     changes = {
         "name": settings.name,
         "base": settings.name,
@@ -231,6 +228,6 @@ def _card(
         "classes": stores[0].classes,
         "split_hash": "+".join(store.splits.hash for store in stores),
         "trained_on": tuple(store.name for store in stores),
-        "licence": f"teacher {teacher.licence}; data {', '.join(store.licence for store in stores)}",
+        "licence": f"teacher {teacher.licence}; data {', '.join(s.licence for s in stores)}",
     }
     return Card.model_validate(student.model_dump() | changes)

@@ -41,8 +41,8 @@ def prompted_terms(
 ) -> Terms:
     """Loss terms of one prompt kind on an encoded batch.
 
-    `automatic` wants the whole label from no prompt; `box` and `points` want one component, drawn at
-    random, of every image that has any.
+    `automatic` wants the whole label from no prompt; `box` and `points` want one component, drawn
+    at random, of every image that has any.
 
     Args:
         labels: (B, S, S) float 0 or 1.
@@ -93,7 +93,8 @@ def weighted_sum(terms: Terms, weights: LossSection) -> Tensor:
 @torch.no_grad()
 def dice_scores(logits: Tensor, wanted: Tensor) -> Tensor:
     """(B,) Dice of `logits > 0` at the label's size; two empty masks score 1."""
-    iou = hard_iou(F.interpolate(logits.float(), list(wanted.shape[-2:]), mode="bilinear").squeeze(1), wanted)
+    full = F.interpolate(logits.float(), list(wanted.shape[-2:]), mode="bilinear").squeeze(1)
+    iou = hard_iou(full, wanted)
     return 2 * iou / (1 + iou)
 
 

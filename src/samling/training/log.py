@@ -48,9 +48,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
 
 
-def _tensorboard(folder: Path) -> Any:  # noqa: ANN401 - the class exists only with the extra
+def _tensorboard(folder: Path) -> Any:
     try:
-        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
+        from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
     return SummaryWriter(str(folder))
@@ -58,7 +58,7 @@ def _tensorboard(folder: Path) -> Any:  # noqa: ANN401 - the class exists only w
 
 def environment() -> dict[str, Any]:
     """Versions, machine kind and git commit, for environment.json."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)

@@ -71,8 +71,8 @@ def fit(
 ) -> list[dict[str, Any]]:
     """Train for `epochs`, resuming from `folder`/checkpoint.pt if it is there.
 
-    A checkpoint is written after every epoch. Because every random draw is a function of seed, epoch
-    and step, a run that was killed and resumed ends with the weights of an uninterrupted one.
+    A checkpoint is written after every epoch. Because every random draw is a function of seed,
+    epoch and step, a run that was killed and resumed ends with the weights of an uninterrupted one.
 
     Returns:
         The rows of metrics.jsonl.
@@ -96,7 +96,7 @@ def fit(
         content = {"epoch": epoch, "step": step, "best": best, "state": task.state()}
         save_checkpoint(path, content | {"optimizer": optimizer.state_dict()})
         speed = images / max(seconds, 1e-9)
-        row = {"epoch": epoch, "step": step, "seconds": round(seconds, 2)}
+        row: dict[str, Any] = {"epoch": epoch, "step": step, "seconds": round(seconds, 2)}
         row |= {"images_per_second": round(speed, 2), "train": means, "val": scores, "best": best}
         log.add(row)
         left = (time.perf_counter() - started) * (epochs - epoch)

@@ -66,7 +66,9 @@ def _decoding(path: Path) -> Iterator[None]:
             yield
     except InputError:
         raise
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # decoders written in Rust panic outside of Exception
         words = " ".join(str(error).split())[:160] or type(error).__name__
         raise InputError(path, f"cannot be decoded as DICOM ({words})", _EXPORT) from error
 

@@ -11,6 +11,7 @@ from samling.data.readers.bounds import check_pixels, kind_of, read_head
 from samling.errors import InputError
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+_ORIENTATION = 0x0112
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
@@ -89,9 +90,10 @@ def _decode(path: Path, image: Image.Image) -> tuple[Image.Image, tuple[str, ...
     pages = getattr(image, "n_frames", 1)
     if pages > 1:
         raise InputError(path, f"holds {pages} pages", "save each page as a file of its own")
+    turned = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
     image.load()
-    upright = ImageOps.exif_transpose(image)
-    turned = image.getexif().get(0x0112, 1) not in (0, 1)
+    # Pillow turns a TIFF while it loads, and would turn it again.
+    upright = image.copy() if image.format == "TIFF" else ImageOps.exif_transpose(image)
     return upright, ("turned as its EXIF orientation says",) if turned else ()
 
 

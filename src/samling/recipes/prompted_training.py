@@ -1,0 +1,155 @@
+"""Prompted training: the steps and scores that adapt and distill's second stage share."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from samling.config import TrainingSection
+from samling.data.augment import Augmentation, augment
+from samling.data.batches import Planes, epoch_batches
+from samling.models.contract import Embedding
+from samling.models.sam import Sam
+from samling.prompts.prompt import Prompt
+from samling.prompts.sampling import components, simulate
+from samling.recipes.build import Trainee
+from samling.recipes.objective import dice_scores, prompted_terms, to_tokens, weighted_sum
+from samling.training.loop import Schedule, Task, Terms, best_precision, fit, precision
+from samling.training.randomness import generator
+
+Report = Callable[[str], None]
+VALIDATION_PROTOCOLS = {"box": "box", "points": "point1", "automatic": "auto"}
+VALIDATION_BATCH = 32
+
+
+def run_training(
+    adapted: Trainee,
+    settings: TrainingSection,
+    train: Planes,
+    val: Planes,
+    out: Path,
+    *,
+    seed: int,
+    report: Report,
+    save_best: Callable[[], None],
+) -> None:
+    """Prompted training of whatever `adapted` leaves trainable; batch norms stay as they are."""
+    model = adapted.model.eval()
+    parameters = adapted.parameters()
+    device = parameters[0].device
+    kind = settings.precision if settings.precision != "auto" else best_precision(device)
+    steps = -(-len(train) // settings.batch_size)
+    report(
+        f"{len(train)} training and {len(val)} validation images, {steps} steps an epoch, {kind}"
+    )
+    task = Task(
+        epoch_steps=partial(_epoch_steps, model, settings, train, seed, device, kind),
+        validate=partial(validate, model, settings, val, seed, device, kind),
+        state=adapted.state,
+        load_state=adapted.load_state,
+        save_best=save_best,
+        parameters=parameters,
+    )
+    options = settings.optimiser
+    make = torch.optim.Adam if options.kind == "adam" else torch.optim.AdamW
+    optimizer = make(parameters, lr=options.rate, weight_decay=options.weight_decay)
+    total = steps * settings.epochs
+    schedule = Schedule(options.rate, total, options.warmup_steps, options.cosine)
+    fit(task, optimizer, schedule, out, epochs=settings.epochs, progress=report)
+
+
+def _epoch_steps(
+    model: Sam,
+    settings: TrainingSection,
+    planes: Planes,
+    seed: int,
+    device: torch.device,
+    kind: str,
+    epoch: int,
+) -> Iterator[Callable[[], tuple[Terms, int]]]:
+    order = generator(seed, "order", epoch)
+    for number, indices in enumerate(epoch_batches(len(planes), settings.batch_size, order)):
+        rng = generator(seed, "step", epoch, number)
+        yield partial(_step, model, settings, planes, indices, rng, device, kind)
+
+
+def _step(
+    model: Sam,
+    settings: TrainingSection,
+    planes: Planes,
+    indices: np.ndarray,
+    rng: np.random.Generator,
+    device: torch.device,
+    kind: str,
+) -> tuple[Terms, int]:
+    """Augment, encode once, decode for every prompt kind; terms are means over the kinds."""
+    images, labels = (tensor.to(device) for tensor in planes.tensors(indices))
+    plan = Augmentation(**settings.augment.model_dump())
+    images, labels = augment(images, labels, plan, rng)
+    with precision(kind, device):
+        embedding = model.encode(images)
+        parts = [
+            terms
+            for prompts in settings.prompts
+            if (terms := prompted_terms(model, embedding, labels, prompts, settings.loss, rng))
+        ]
+    names = dict.fromkeys(name for part in parts for name in part)
+    means = {
+        name: torch.stack([part[name] for part in parts if name in part]).mean() for name in names
+    }
+    total = torch.stack([weighted_sum(part, settings.loss) for part in parts]).mean()
+    return means | {"total": total}, len(indices)
+
+
+@torch.no_grad()
+def validate(
+    model: Sam,
+    settings: TrainingSection,
+    planes: Planes,
+    seed: int,
+    device: torch.device,
+    kind: str,
+) -> dict[str, float]:
+    """Mean Dice at model size per prompt kind, their mean as `score`; the same prompts every time.
+
+    Box and points: the largest component alone. Automatic: the union, empty images included.
+    """
+    sums: dict[str, list[float]] = {VALIDATION_PROTOCOLS[name]: [] for name in settings.prompts}
+    for start in range(0, len(planes), VALIDATION_BATCH):
+        indices = np.arange(start, min(start + VALIDATION_BATCH, len(planes)))
+        images, labels = (tensor.to(device) for tensor in planes.tensors(indices))
+        with precision(kind, device):
+            embedding = model.encode(images)
+            for protocol, scores in sums.items():
+                rng = generator(seed, f"validate {protocol}", step=start)
+                scores += _validate_batch(model, embedding, labels, protocol, rng)
+    means = {name: float(np.mean(scores)) if scores else 0.0 for name, scores in sums.items()}
+    return means | {"score": float(np.mean(list(means.values())))}
+
+
+def _validate_batch(
+    model: Sam, embedding: Embedding, labels: torch.Tensor, protocol: str, rng: np.random.Generator
+) -> list[float]:
+    size = labels.shape[-1]
+    if protocol == "auto":
+        decoded = model.decode(embedding, to_tokens([Prompt()] * len(labels), size, labels.device))
+        logits = decoded.masks
+        if embedding.presence is not None:
+            nothing = (embedding.presence < 0).view(-1, 1, 1, 1)
+            logits = logits.masked_fill(nothing, -1.0)
+        return dice_scores(logits, labels).tolist()
+    planes = labels.cpu().numpy() > 0.5
+    prompts = {index: simulate(plane, protocol, rng) for index, plane in enumerate(planes)}
+    keep = [index for index, found in prompts.items() if found]
+    if not keep:
+        return []
+    tokens = to_tokens([prompts[index][0] for index in keep], size, labels.device)
+    decoded = model.decode(Embedding(embedding.image[keep], None), tokens)
+    return dice_scores(decoded.masks, _largest(labels[keep])).tolist()
+
+
+def _largest(labels: torch.Tensor) -> torch.Tensor:
+    planes = [components(plane)[0] for plane in labels.cpu().numpy() > 0.5]
+    return torch.from_numpy(np.stack(planes)).to(labels)

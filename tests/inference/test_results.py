@@ -1,0 +1,69 @@
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from samling.inference.results import ResultFolder
+from samling.inference.segmenter import Object, box_around
+
+IMAGE = np.arange(600, dtype=np.uint16).reshape(20, 30)
+
+
+def thing(x0, x1):
+    mask = np.zeros(IMAGE.shape, dtype=bool)
+    mask[5:15, x0:x1] = True
+    return Object(mask, 0.5, 0.25, 0.75, box_around(mask), "object")
+
+
+def rows(folder):
+    with (folder / "results.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_the_mask_holds_all_objects_and_the_table_a_row_each(tmp_path):
+    results = ResultFolder(tmp_path / "out")
+    path = results.add(Path("a/scan.dcm"), IMAGE, [thing(2, 8), thing(20, 30)], spacing_mm=(0.5, 0.2))
+    results.write_table()
+    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert mask.shape == IMAGE.shape
+    assert set(np.unique(mask)) == {0, 255}
+    assert (mask > 0).sum() == 160
+    first, second = rows(tmp_path / "out")
+    assert first["file"] == "scan.dcm"
+    assert first["mask"] == "scan.png"
+    assert (second["object"], second["class"], second["score"]) == ("2", "object", "0.5000")
+    assert [second[key] for key in ("x0", "y0", "x1", "y1")] == ["20", "5", "30", "15"]
+    assert float(first["area_mm2"]) == 6.0
+    assert float(second["area_px"]) == 100
+
+
+def test_no_two_results_share_a_name(tmp_path):
+    results = ResultFolder(tmp_path)
+    sources = ["x/a.png", "y/a.png", "a.jpg", "A.tif", "a_overlay.png", "results.png", "a_2.png"]
+    paths = [results.add(Path(source), IMAGE, []) for source in sources]
+    paths += [results.add(Path("a.dcm"), IMAGE, [], frame=k) for k in (0, 1)]
+    results.write_table()
+    names = [path.name.casefold() for path in paths]
+    assert len(set(names)) == len(sources) + 2
+    assert names[-1] == "a_f001.png"
+    files = [path.name.casefold() for path in tmp_path.iterdir()]
+    assert len(files) == len(set(files)) == 2 * len(names) + 1
+
+
+def test_long_and_hidden_names_stay_inside_the_folder(tmp_path):
+    results = ResultFolder(tmp_path / "out")
+    for stem in ("ä" * 120, "..", ".hidden", "; rm -rf $(x)", "\u202egnp"):
+        path = results.add(Path(f"{stem}.png"), IMAGE, [])
+        assert path.resolve().parent == (tmp_path / "out").resolve()
+        assert path.is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+
+
+def test_an_empty_object_has_a_row_without_a_box(tmp_path):
+    results = ResultFolder(tmp_path)
+    empty = Object(np.zeros(IMAGE.shape, dtype=bool), 0.1, 0.1, None, None, "object")
+    results.add(Path("a.png"), IMAGE, [empty])
+    results.write_table()
+    (row,) = rows(tmp_path)
+    assert (row["area_px"], row["x0"], row["area_mm2"]) == ("0", "", "")
