@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 
-.PHONY: help install demo test lint types imports size spelling unit format clean
+.PHONY: help install demo test lint types imports size spelling unit format tree clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -39,8 +39,9 @@ types: $(STAMP)  ## mypy --strict on src
 imports: $(STAMP)  ## who may import whom
 	$(BIN)/lint-imports
 
-size: $(STAMP)  ## no file above 400 lines, no function above 50
+size: $(STAMP)  ## no file above 400 lines, no function above 50; the README's tree is true
 	$(BIN)/python scripts/check_size.py src tests scripts
+	$(BIN)/python scripts/file_tree.py --check
 
 spelling: $(STAMP)  ## codespell
 	$(BIN)/codespell src tests scripts docs *.md
@@ -51,6 +52,9 @@ unit: $(STAMP)  ## tests and doctests
 format: $(STAMP)  ## let ruff repair what it can
 	$(BIN)/ruff check --fix src tests scripts
 	$(BIN)/ruff format src tests scripts
+
+tree: $(STAMP)  ## write the file tree into README.md
+	$(BIN)/python scripts/file_tree.py
 
 clean:  ## remove the environment and caches, keep runs/
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

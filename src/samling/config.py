@@ -13,7 +13,7 @@ from samling.errors import InputError
 class Section(BaseModel):
     """A part of a recipe. Unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class AdapterSection(Section):
@@ -66,7 +66,7 @@ PromptName = Literal["box", "points", "automatic"]
 class TrainingSection(Section):
     """What adapting and distilling share."""
 
-    prompts: tuple[PromptName, ...] = ("box", "points", "automatic")
+    prompts: tuple[PromptName, ...] = Field(default=("box", "points", "automatic"), min_length=1)
     epochs: int = Field(default=15, ge=0)
     batch_size: int = Field(default=16, ge=1)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -79,7 +79,7 @@ class AdaptRecipe(Section):
     """Recipe of `samling adapt`."""
 
     name: str
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     adapter: AdapterSection = AdapterSection()
     train_decoder: bool = Field(default=False, description="tune the mask decoder too")
     train_encoder: bool = Field(default=False, description="full fine-tuning, for comparison")
@@ -99,7 +99,7 @@ class DistillRecipe(Section):
     """Recipe of `samling distill`."""
 
     name: str
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     warm_start: bool = Field(default=True, description="start from the teacher where shapes fit")
     embedding: EmbeddingSection = EmbeddingSection()
     decoder: TrainingSection = TrainingSection()

@@ -66,7 +66,7 @@ def test_flat_pictures_match_nothing() -> None:
 
 def test_ct_asks_for_more_likeness() -> None:
     first = picture(1).astype(float)
-    other = 0.65 * first + 0.35 * picture(2) + np.random.default_rng(0).normal(0, 6, first.shape)
+    other = 0.6 * first + 0.4 * picture(2) + np.random.default_rng(0).normal(0, 6, first.shape)
     thumbnails = [thumbnail(first), thumbnail(other)]
     (pair,) = near_duplicates(thumbnails)
     assert pair.similarity < 0.9

@@ -109,7 +109,7 @@ def test_set_is_a_folder_data_set(tmp_path: Path) -> None:
         mask = cv2.imread(str(tmp_path / f"set/masks/{row['id']}.png"), cv2.IMREAD_UNCHANGED)
         assert image.shape == mask.shape == (64, 80)
         assert set(np.unique(mask)) == {0, 255}
-    assert float(rows[0]["spacing_mm"]) == pytest.approx(40 / 64)
+    assert float(rows[0]["pixel_mm"]) == pytest.approx(40 / 64)
 
 
 def test_other_seeds_make_other_patients(tmp_path: Path) -> None:

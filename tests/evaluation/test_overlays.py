@@ -6,7 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from samling.evaluation.overlays import PREDICTED, PROMPT, TRUTH, Tile, draw_tile, sheet, write_sheet
+from samling.evaluation.overlays import (
+    PREDICTED,
+    PROMPT,
+    TRUTH,
+    Tile,
+    draw_tile,
+    sheet,
+    write_sheet,
+)
 from samling.prompts.prompt import Prompt
 
 

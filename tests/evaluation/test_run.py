@@ -64,7 +64,9 @@ def test_empty_labels_count_for_automatic_mode_only(fakes: SimpleNamespace, stor
     assert [row.counted for row in right] == [False, False, False, True]
     assert [row.dice for row in right] == [None, None, None, 1.0]
     segmenter = fakes.Segmenter(shape=everywhere)
-    wrong = only(evaluate_segmenter(segmenter, store, TestSplit(("none",)), ["auto"]), "none", "auto")
+    wrong = only(
+        evaluate_segmenter(segmenter, store, TestSplit(("none",)), ["auto"]), "none", "auto"
+    )
     assert (wrong.dice, wrong.hd95_px, wrong.n_false_alarms) == (0, 100, 1)
 
 

@@ -14,7 +14,9 @@ def row(id: int, dice: float, method: str, protocol: str = "box", **changes) -> 
 
 
 def evaluation(rows: list[Row], split: str = "val", **changes) -> Evaluation:
-    plain = Evaluation("mine", "runs/my run", split, "breast", "a.h5", summarise(rows), rows, [], [])
+    plain = Evaluation(
+        "mine", "runs/my run", split, "breast", "a.h5", summarise(rows), rows, [], []
+    )
     return replace(plain, **changes)
 
 
@@ -56,7 +58,7 @@ def test_jitter_automatic_and_skipped_images() -> None:
         Row("c2", "g2", "", "mine", "box", False, 0),
     ]
     said = " ".join(meaning(evaluation(rows, notes=["a note"])))
-    assert "±10 % costs 5.0 Dice points" in said
+    assert "±10% costs 5.0 Dice points" in said
     assert "finds 1 of 1 lesions, with 0.50 false alarms" in said
     assert "Of 1 images without a lesion, 1 stay empty" in said
     assert "1 images without a lesion don't count" in said

@@ -33,9 +33,7 @@ def test_one_encoding_serves_many_prompts(painter, colour):
 def test_box_and_points_of_one_call_are_one_object(painter, colour):
     predictor = painter.predictor()
     predictor.set_image(colour)
-    masks, _, _ = predictor.predict(
-        point_coords=[[40, 40]], point_labels=[0], box=[20, 20, 80, 80]
-    )
+    masks, _, _ = predictor.predict(point_coords=[[40, 40]], point_labels=[0], box=[20, 20, 80, 80])
     assert masks[0, 70, 70]
     assert not masks[0, 40, 40]
 

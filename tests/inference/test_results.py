@@ -23,7 +23,9 @@ def rows(folder):
 
 def test_the_mask_holds_all_objects_and_the_table_a_row_each(tmp_path):
     results = ResultFolder(tmp_path / "out")
-    path = results.add(Path("a/scan.dcm"), IMAGE, [thing(2, 8), thing(20, 30)], spacing_mm=(0.5, 0.2))
+    path = results.add(
+        Path("a/scan.dcm"), IMAGE, [thing(2, 8), thing(20, 30)], spacing_mm=(0.5, 0.2)
+    )
     results.write_table()
     mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     assert mask.shape == IMAGE.shape

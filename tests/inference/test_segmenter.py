@@ -32,7 +32,9 @@ def test_a_box_comes_back_where_it_was_given(painter, size):
 
 
 def test_every_box_is_an_object_and_all_points_are_one(painter):
-    masks, _ = painter.predict(image(), boxes=[[5, 5, 30, 30], [90, 50, 140, 90]], points=[[80, 20]])
+    masks, _ = painter.predict(
+        image(), boxes=[[5, 5, 30, 30], [90, 50, 140, 90]], points=[[80, 20]]
+    )
     assert len(masks) == 3
     assert masks[0, 17, 17]
     assert masks[1, 70, 115]

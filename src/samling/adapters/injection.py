@@ -57,7 +57,7 @@ def select_sites(sites: dict[str, list[S]], wanted: Sequence[str]) -> list[S]:
     """Sites named `kind` (all stages) or `kind:stage`, e.g. `("attention", "mlp", "block:0")`.
 
     Raises:
-        InputError: the model has no such kind or stage; both choices are listed.
+        InputError: the model has no such kind or stage (both choices are listed); a site twice.
     """
     chosen: list[S] = []
     for name in wanted:
@@ -68,6 +68,8 @@ def select_sites(sites: dict[str, list[S]], wanted: Sequence[str]) -> list[S]:
             raise InputError(
                 f"adapter.sites {name}", "the model has no such site", f"use one of {stages}"
             )
+        if any(site in chosen for site in found):
+            raise InputError(f"adapter.sites {name}", "names a site twice", "leave one of them out")
         chosen += found
     return chosen
 
@@ -92,11 +94,12 @@ class Injection:
         """Put the original modules back: outputs and state-dict keys as before, bit for bit.
 
         Raises:
-            ValueError: a later injection still sits on top of this one.
+            ValueError: a later injection still sits on top of this one; nothing was changed.
         """
-        for path, wrapper in reversed(self.wrappers.items()):
+        for path, wrapper in self.wrappers.items():
             if _get(self.model, path) is not wrapper:
                 raise ValueError(f"{path} was adapted again: eject the later injection first")
+        for path, wrapper in reversed(self.wrappers.items()):
             _set(self.model, path, wrapper.target)
         self.wrappers = {}
 
@@ -146,7 +149,8 @@ def inject(
         if site.path in wrappers:
             raise ValueError(f"site {site.path} is named twice")
         target = _get(model, site.path)
-        wrapper = Adapted(target, make(site.width), placement, channels_first=site.channels_first)
+        adapter = make(site.width).to(next(target.parameters()).device)
+        wrapper = Adapted(target, adapter, placement, channels_first=site.channels_first)
         wrapper.train(target.training)
         _set(model, site.path, wrapper)
         wrappers[site.path] = wrapper

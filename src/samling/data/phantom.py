@@ -123,7 +123,7 @@ def write_phantom_set(
     """Write `n` pictures as a data set of the `folder` layout.
 
     Files: `images/<id>.png`, `masks/<id>.png` (0 or 255, of the same size) and `meta.csv`
-    (id, class, case_id, group_id, spacing_mm). Different seeds give different patients.
+    (id, class, case_id, group_id, pixel_mm). Different seeds give different patients.
 
     Args:
         progress: called with (done, n) after each picture.
@@ -145,7 +145,7 @@ def write_phantom_set(
                 "class": case.category,
                 "case_id": case.patient or "",
                 "group_id": case.group or "",
-                "spacing_mm": case.spacing_mm[0],
+                "pixel_mm": case.spacing_mm[0],
             }
         )
         if progress is not None:
@@ -154,7 +154,7 @@ def write_phantom_set(
         atomic_path(folder / "meta.csv") as temporary,
         temporary.open("w", encoding="utf-8", newline="") as file,
     ):
-        writer = csv.DictWriter(file, ["id", "class", "case_id", "group_id", "spacing_mm"])
+        writer = csv.DictWriter(file, ["id", "class", "case_id", "group_id", "pixel_mm"])
         writer.writeheader()
         writer.writerows(rows)
     return folder
@@ -192,27 +192,27 @@ def _lesion(
 ) -> Lesion:
     half = float(rng.uniform(0.07, 0.19 if alone else 0.11))
     if kind == "cyst":
-        flat, waves = float(rng.uniform(0.65, 1.0)), rng.uniform(0, 0.025, 3)
+        flat, waves = float(rng.uniform(0.5, 0.95)), rng.uniform(0, 0.05, 3)
     else:
-        flat, waves = float(rng.uniform(0.6, 1.15)), rng.uniform(0.4, 1.0, 9) * 0.1
+        flat, waves = float(rng.uniform(0.6, 1.15)), rng.uniform(0.4, 1.0, 9) * 0.17
         waves = waves / np.arange(1, 10) ** 0.6
     # stays whole in every frame: clear of both edges even when the probe has slid
-    margin = 1.35 * half + 2 * _SLIDE * width
+    margin = 1.6 * half + 2 * _SLIDE * width
     return Lesion(
         kind=kind,
         x=float(rng.uniform(margin, max(wide - margin, margin + 1e-6))),
         y=float(rng.uniform(0.18 + half * flat, 0.78 - half * flat)),
         half_width=half,
         half_height=half * flat,
-        tilt=float(rng.uniform(-0.35, 0.35)),
+        tilt=float(rng.uniform(-0.6, 0.6)),
         level=-55.0 if kind == "cyst" else float(rng.uniform(-26, -19)),
         waves=np.stack([waves, rng.uniform(0, 2 * np.pi, len(waves))], axis=1),
     )
 
 
 def _apart(one: Lesion, other: Lesion) -> bool:
-    reach = 1.4 * max(one.half_width, one.half_height)
-    reach += 1.4 * max(other.half_width, other.half_height)
+    reach = 1.6 * max(one.half_width, one.half_height)
+    reach += 1.6 * max(other.half_width, other.half_height)
     # not one in the other's shadow either: that would hide the lower outline
     beside = abs(one.x - other.x) > one.half_width + other.half_width
     return float(np.hypot(one.x - other.x, one.y - other.y)) > reach and beside

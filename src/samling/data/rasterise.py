@@ -66,6 +66,8 @@ def class_numbers(values: NDArray[np.int32], path: Path, *, lossy: bool) -> tupl
     """
     found = np.unique(values)
     top = int(found[-1])
+    if lossy and 0 < top <= MAX_CLASS:
+        raise InputError(path, "has class numbers in a JPEG, which changes them", "save it as PNG")
     if found[0] >= 0 and top <= MAX_CLASS:
         return values.astype(np.uint8), ""
     if top in (255, 65535) and found.size <= 2 and found[0] in (0, top):
@@ -73,7 +75,7 @@ def class_numbers(values: NDArray[np.int32], path: Path, *, lossy: bool) -> tupl
     if lossy:
         return (values > 127).astype(np.uint8), "is a JPEG: cut at half"
     near_ends = np.minimum(values, 255 - values) <= 32
-    if 224 <= top <= 255 and found[0] >= 0 and near_ends.mean() > 0.98 and found.size > 3:
+    if 224 <= top <= 255 and found[0] >= 0 and near_ends.mean() > 0.95 and found.size > 3:
         return (values > 127).astype(np.uint8), f"has {found.size} grey levels: cut at half"
     shown = ", ".join(str(value) for value in found[:4]) + (" ..." if found.size > 4 else "")
     remedy = f"use 0 and 255, or class numbers 0 to {MAX_CLASS}"

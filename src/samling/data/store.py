@@ -98,15 +98,14 @@ def writing(
         InputError: the disk is full or the folder cannot be written; nothing is left behind.
     """
     try:
-        with atomic_path(path) as temporary:
-            with closing(Sink(temporary)) as sink:
-                with h5py.File(sink, "w") as file:
-                    file.attrs.update(schema=SCHEMA, name=name, licence=licence)
-                    writer = StoreWriter(file, classes, sink)
-                    yield writer
-                    if not writer.finished:
-                        raise ValueError("a store must be finished before it is closed")
-                sink.check()
+        with atomic_path(path) as temporary, closing(Sink(temporary)) as sink:
+            with h5py.File(sink, "w") as file:
+                file.attrs.update(schema=SCHEMA, name=name, licence=licence)
+                writer = StoreWriter(file, classes, sink)
+                yield writer
+                if not writer.finished:
+                    raise ValueError("a store must be finished before it is closed")
+            sink.check()
     except OSError as error:
         raise InputError(
             path, f"cannot be written ({error})", "free space or write elsewhere"

@@ -57,13 +57,13 @@ class EmbeddingCache:
                 embedding = stream.get_tensor("embedding")
         except (FileNotFoundError, SafetensorError, OSError):
             return None
-        intact = checksum == str(zlib.crc32(embedding.tobytes()))
+        intact = checksum == _checksum(embedding) and embedding.dtype == np.float16
         return embedding if intact else None
 
     def write(self, plane: NDArray[np.uint8], embedding: NDArray[np.float16]) -> None:
         """Keep (C, grid, grid), whole or not at all."""
         embedding = np.ascontiguousarray(embedding, dtype=np.float16)
-        metadata = {"crc32": str(zlib.crc32(embedding.tobytes()))}
+        metadata = {"crc32": _checksum(embedding)}
         with atomic_path(self.path(plane)) as temporary:
             save_file({"embedding": embedding}, temporary, metadata=metadata)
 
@@ -90,3 +90,7 @@ class EmbeddingCache:
                 self.write(planes[index], embedding)
             advance(start + len(chosen), len(missing))
         return len(missing)
+
+
+def _checksum(embedding: NDArray[np.float16]) -> str:
+    return str(zlib.crc32(embedding.tobytes()))

@@ -46,7 +46,7 @@ def draw_curves(metrics: str | Path, picture: str | Path) -> Path | None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.get_major_locator().set_params(integer=True)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, fontsize=9)
+            axes.legend(frameon=False, fontsize=9, ncols=2)
     with atomic_path(picture) as temporary:
         figure.savefig(temporary, format="png")
     return Path(picture)

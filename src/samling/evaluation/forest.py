@@ -30,7 +30,7 @@ def forest(scores: Sequence[Score], model: str) -> str:
         y += _GAP
     grid = _grid(start, y)
     height = y + _FOOT
-    words = "Mean Dice per prompt and method with 95 % intervals"
+    words = "Mean Dice per prompt and method with 95% intervals"
     return (
         f'<svg viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" role="img" '
         f'aria-label="{words}">{grid}{"".join(parts)}</svg>'
@@ -66,7 +66,7 @@ def _grid(start: float, bottom: float) -> str:
     count = round((1 - start) * 10)
     every = 2 if count > 6 else 1
     for tick in range(0, count + 1, every):
-        value = start + tick / 10
+        value = 1 - tick / 10
         x = _x(value, start)
         lines.append(
             f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_HEAD}" y2="{bottom}"/>'

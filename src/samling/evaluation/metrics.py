@@ -29,7 +29,7 @@ DEFINITIONS = {
     "Empty masks": "Both empty: Dice 1, IoU 1, HD95 0. One empty: Dice 0, IoU 0, HD95 = the "
     "image's diagonal. Images without anything to point at do not count for box and point "
     "prompts; automatic mode counts them.",
-    "Interval": "95 % bootstrap interval of the mean: whole groups (patients, near-duplicates) are "
+    "Interval": "95% bootstrap interval of the mean: whole groups (patients, near-duplicates) are "
     "drawn with replacement, 2,000 times.",
     "Lesion found": "A connected region of the label is found if a predicted region overlaps it "
     f"with IoU of at least {FOUND_IOU}; a predicted region that finds none is a false alarm. "

@@ -203,7 +203,7 @@ figcaption{color:var(--soft);font-size:.92rem;margin-top:.45rem;max-width:46rem}
 pre{background:var(--tint);border:1px solid var(--line);border-radius:4px;padding:.7rem .9rem;
 overflow-x:auto;font:.88rem/1.5 ui-monospace,Consolas,"Liberation Mono",monospace}
 footer{margin-top:3rem;color:var(--soft);font-size:.85rem}
-svg text{fill:var(--ink);font:13px system-ui,"Segoe UI",Roboto,"Liberation Sans",sans-serif}
+svg text{fill:var(--ink);font-size:13px}
 svg .soft{fill:var(--soft)}svg .grid{stroke:var(--line)}
 svg .model{fill:var(--model);stroke:var(--model)}svg .other{fill:var(--other);stroke:var(--other)}
 @media print{h2{break-after:avoid}figure,tr{break-inside:avoid}nav{display:none}}

@@ -166,5 +166,5 @@ def _over(
             reported = now
             speed = done / max(now - started, 1e-9)
             left = "" if last else f", {(len(split.ids) - done) / speed:.0f} s left"
-            progress(f"{name}: {done}/{len(split.ids)} images, {speed:.1f} images/s{left}")
+            progress(f"{name}: {done}/{len(split.ids)} images, {speed:.3g} images/s{left}")
     return rows

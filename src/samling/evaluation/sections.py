@@ -7,6 +7,7 @@ from pathlib import Path
 
 from samling.evaluation.forest import forest
 from samling.evaluation.metrics import DEFINITIONS, mean_ci
+from samling.evaluation.overlays import as_jpeg
 from samling.evaluation.report import Command, Drawing, Picture, Points, Section, Table, Terms, Text
 from samling.evaluation.run import Row
 from samling.evaluation.tables import (
@@ -67,7 +68,7 @@ def lead(evaluation: Evaluation) -> str:
     part = "validation" if evaluation.split == "val" else "test"
     return (
         f"On {main.n} {part} images of {evaluation.store}, asked with {_asked(main.protocol)}, "
-        f"{name} reaches a mean Dice of {main.dice.mean:.3f} (95 % interval {main.dice.low:.3f} to "
+        f"{name} reaches a mean Dice of {main.dice.mean:.3f} (95% interval {main.dice.low:.3f} to "
         f"{main.dice.high:.3f}); its outline is {main.hd95_px.mean:.1f} px off (HD95)."
     )
 
@@ -78,7 +79,7 @@ def sections(evaluation: Evaluation) -> list[Section]:
     without_prompt = automatic(scores)
     divided = category_table(by_category(evaluation.rows, name))
     plot = forest(scores, name)
-    caption = f"Mean Dice with its 95 % interval; {name} is the coloured dot."
+    caption = f"Mean Dice with its 95% interval; {name} is the coloured dot."
     return [
         Section("Results", [headline(scores, name), *([Drawing(plot, caption)] if plot else [])]),
         Section("What the numbers mean", [Points(tuple(meaning(evaluation)))]),
@@ -124,10 +125,14 @@ def _against_others(evaluation: Evaluation, score: Score) -> list[str]:
         )
         sentences.append(
             f"Asked with {_asked(score.protocol)}, {evaluation.model} against {other}: "
-            f"{change.mean:+.1f} Dice points on the same images "
-            f"({change.low:+.1f} to {change.high:+.1f}): {verdict}."
+            f"{_signed(change.mean)} Dice points on the same images "
+            f"({_signed(change.low)} to {_signed(change.high)}): {verdict}."
         )
     return sentences
+
+
+def _signed(points: float) -> str:
+    return f"{round(points, 1) + 0.0:+.1f}"  # + 0.0: no minus before zero
 
 
 def _jitter_cost(own: Sequence[Score]) -> list[str]:
@@ -136,7 +141,7 @@ def _jitter_cost(own: Sequence[Score]) -> list[str]:
     if tight is None:
         return []
     return [
-        f"Moving each side of the box by up to ±{score.protocol.removeprefix('jitter')} % costs "
+        f"Moving each side of the box by up to ±{score.protocol.removeprefix('jitter')}% costs "
         f"{100 * (tight.mean - score.dice.mean):.1f} Dice points."
         for score in loose
         if score.dice
@@ -174,7 +179,11 @@ def _sheets(evaluation: Evaluation) -> list[Section]:
     return [
         Section(
             _SHEET_TITLES[which],
-            [Picture(path, f"{_SHEET_TITLES[which]} with true and predicted outlines", shown)],
+            [
+                Picture(
+                    as_jpeg(path), f"{_SHEET_TITLES[which]} with true and predicted outlines", shown
+                )
+            ],
         )
         for which, path in evaluation.sheets.items()
     ]

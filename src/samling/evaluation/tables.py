@@ -12,7 +12,7 @@ from samling.evaluation.run import Row
 
 PROTOCOL_NAMES = {
     "box": "tight box",
-    "jitter": "box, sides moved by up to ±{} %",
+    "jitter": "box, sides moved by up to ±{}%",
     "point": "{} point(s) inside",
     "clicks": "{} clicks, each where it is most wrong",
     "auto": "automatic (no prompt)",
@@ -104,7 +104,7 @@ def describe(protocol: str) -> str:
     """A protocol in words.
 
     >>> describe("jitter10")
-    'box, sides moved by up to ±10 %'
+    'box, sides moved by up to ±10%'
     """
     kind = protocol.rstrip("0123456789")
     number = protocol[len(kind) :]
@@ -117,7 +117,7 @@ def headline(scores: Sequence[Score], model: str) -> Table:
     header: tuple[str, ...] = (
         "Prompt",
         "Method",
-        "Dice (95 % interval)",
+        "Dice (95% interval)",
         "IoU",
         "HD95 px",
         "HD95 mm",

@@ -106,6 +106,12 @@ def _options(threads: int) -> Any:
     options.log_severity_level = 3
     # Waiting threads of the encoder would otherwise burn the cores that the decoder needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A graph may name other files as its weights; from bytes they would be looked for in the
+    # working directory. Below the null device there are none.
+    nowhere = str(Path(os.devnull) / "nowhere")
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", nowhere
+    )
     return options
 
 

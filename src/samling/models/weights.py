@@ -3,6 +3,7 @@
 import hashlib
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -76,12 +77,13 @@ def read_state(path: str | Path) -> StateDict:
         raise InputError(
             path, f"is not a readable checkpoint ({reason})", "fetch it again"
         ) from error
-    if not all(isinstance(value, Tensor) for value in state.values()):
+    flat = isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())
+    if not flat:
         raise InputError(path, "is not a flat table of tensors", "give the model's own weights")
     return state
 
 
-def _read_pickle(path: Path) -> StateDict:
+def _read_pickle(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -96,9 +98,17 @@ def rename(state: StateDict, rules: tuple[tuple[str, str], ...]) -> StateDict:
 
 
 def litemedsam_state(state: StateDict) -> StateDict:
-    """LiteMedSAM's checkpoint in our names; the four point embeddings become one table."""
+    """LiteMedSAM's checkpoint in our names; the four point embeddings become one table.
+
+    Raises:
+        InputError: these are no weights of a SAM.
+    """
     renamed = rename(state, LITEMEDSAM_KEYS)
     names = [f"prompt_encoder.point_embeddings.{index}.weight" for index in range(4)]
+    if missing := [name for name in names if name not in renamed]:
+        raise InputError(
+            "litemedsam", f"weights do not fit: missing {', '.join(missing)}", "fetch them again"
+        )
     renamed["prompt_encoder.kinds.weight"] = torch.cat([renamed.pop(name) for name in names])
     return renamed
 

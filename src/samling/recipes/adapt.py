@@ -7,12 +7,10 @@ import torch
 
 from samling.adapters.injection import save_adapter
 from samling.config import AdaptRecipe, load_recipe
-from samling.data.batches import read_planes
 from samling.data.store import Store
-from samling.errors import InputError
 from samling.inference.card import Card
 from samling.recipes.build import Base, Trainee, load_base, trainee
-from samling.recipes.prompted_training import Report, run_training
+from samling.recipes.prompted_training import Report, read_training, run_training, trained_prompts
 from samling.recipes.run_folder import draw_curves, open_run
 from samling.training.checkpoint import locked
 
@@ -35,7 +33,7 @@ def adapt(
         The run folder.
 
     Raises:
-        InputError: bad recipe, store or base; `out` holds a run of other settings.
+        InputError: bad recipe, store or base; no cases; `out` holds a run of other settings.
     """
     settings = load_recipe(AdaptRecipe, recipe, overrides or [])
     opened = [Store.open(path) for path in stores]
@@ -52,29 +50,25 @@ def adapt(
         )
         count = sum(p.numel() for p in adapted.parameters())
         report(f"training {count:,} weights on {device.type}")
-        size = foundation.model.input_size
-        train = read_planes([(store, store.splits.train) for store in opened], size)
-        val = read_planes([(store, store.splits.val) for store in opened], size)
-        if not len(train) or not len(val):
-            raise InputError(
-                stores[0], "has no training or no validation case", "prepare more images"
-            )
+        train, val = read_training(opened, foundation.model.input_size)
         card = adapted_card(settings, foundation, opened)
+        save_best = partial(_save, out, adapted, card)
         run_training(
             adapted, settings.training, train, val, out,
-            seed=settings.seed, report=report, save_best=partial(_save, out, adapted, card),
+            seed=settings.seed, report=report, save_best=save_best,
         )  # fmt: skip
+        if not settings.training.epochs:
+            save_best()
         draw_curves(out)
     return out
 
 
 def adapted_card(settings: AdaptRecipe, base: Base, stores: list[Store]) -> Card:
     """The card of an adapted run."""
-    names = {"box": "box", "points": "points", "automatic": "automatic"}
     flags = {"train_decoder": settings.train_decoder, "train_encoder": settings.train_encoder}
     changes = {
         "name": settings.name,
-        "prompts": tuple(names[prompt] for prompt in settings.training.prompts),
+        "prompts": trained_prompts(settings.training.prompts),
         "classes": stores[0].classes,
         "split_hash": "+".join(store.splits.hash for store in stores),
         "trained_on": tuple(store.name for store in stores),

@@ -16,6 +16,7 @@ from samling.config import AdapterSection
 from samling.errors import InputError
 from samling.inference.card import Card
 from samling.models.sam import Sam
+from samling.models.tiny_vit import fold_norms
 from samling.models.weights import (
     litemedsam_state,
     load_strict,
@@ -120,11 +121,11 @@ def save_base(folder: Path, model: Sam, card: Card) -> None:
 
 def adapter_maker(section: AdapterSection) -> Callable[[int], nn.Module]:
     """A function from width d to a new adapter; the rank is clamped to min(d, r), see LRAdapter."""
-    if section.kind == "serial":
-        return lambda width: SerialAdapter(width, width // section.reduction)
 
     def make(width: int) -> nn.Module:
-        bottleneck = width // section.reduction
+        bottleneck = max(1, width // section.reduction)
+        if section.kind == "serial":
+            return SerialAdapter(width, bottleneck)
         return LRAdapter(width, bottleneck, min(section.rank, bottleneck), tied=section.tied)
 
     return make
@@ -204,8 +205,15 @@ def trainee(
     seed: int = 0,
     train_decoder: bool = False,
     train_encoder: bool = False,
+    fold: bool = True,
 ) -> Trainee:
-    """Freeze `model`, inject the adapter, thaw what is trained with it."""
+    """Freeze `model`, inject the adapter, thaw what is trained with it.
+
+    A frozen encoder gets its batch norms folded: it computes the same, faster. Not with `fold` off,
+    for a model that is saved whole afterwards.
+    """
+    if fold and not train_encoder:
+        fold_norms(model.eval())
     prefixes = list(AUTOMATIC_WEIGHTS)
     prefixes += ["mask_decoder.", "prompt_encoder."] if train_decoder else []
     prefixes += ["image_encoder."] if train_encoder else []
@@ -239,7 +247,7 @@ def load_torch(model: str | Path) -> tuple[Sam, Card]:
         )
         raise InputError(folder / "adapter.json", problem, "give the base it was trained on")
     settings = dict(card.adapter or {})
-    flags = {key: bool(settings.pop(key)) for key in ("train_decoder", "train_encoder")}
+    flags = {key: bool(settings.pop(key, False)) for key in ("train_decoder", "train_encoder")}
     section = AdapterSection.model_validate(settings)
     adapted = trainee(base.model, section, **flags)
     path = folder / "adapter.safetensors"

@@ -11,14 +11,15 @@ from torch import Tensor
 
 from samling.cache import cache_folder
 from samling.config import AdapterSection, DistillRecipe, EmbeddingSection, load_recipe
-from samling.data.batches import Planes, epoch_batches, read_planes
+from samling.data.batches import Planes, epoch_batches
 from samling.data.store import Store
 from samling.distillation.cache import EmbeddingCache
 from samling.distillation.decoupled import embedding_terms
 from samling.inference.card import Card
 from samling.models.sam import Sam
+from samling.models.weights import sha256_of_tensors
 from samling.recipes.build import load_base, load_torch, save_base, trainee
-from samling.recipes.prompted_training import Report, run_training
+from samling.recipes.prompted_training import Report, read_training, run_training, trained_prompts
 from samling.recipes.run_folder import draw_curves, open_run
 from samling.training.checkpoint import locked, read_checkpoint, save_checkpoint
 from samling.training.loop import Schedule, Task, Terms, best_precision, fit, precision
@@ -44,25 +45,27 @@ def distill(
         The run folder, usable as `--base`.
 
     Raises:
-        InputError: bad recipe, store or teacher; `out` holds a run of other settings.
+        InputError: bad recipe, store or teacher; no cases; `out` holds a run of other settings.
     """
     settings = load_recipe(DistillRecipe, recipe, overrides or [])
     opened = [Store.open(path) for path in stores]
     master, master_card = load_torch(teacher)
+    # Of an adapted teacher the card names the base's hash; the cache must know the adapter too
+    whole = sha256_of_tensors(master.state_dict())
+    master_card = master_card.model_copy(update={"base_sha256": whole})
     with locked(out):
         open_run(out, settings, opened, master_card)
         student = load_base("light" if settings.warm_start else "untrained")
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = student.model.to(device)
-        size = model.input_size
-        train = read_planes([(store, store.splits.train) for store in opened], size)
-        val = read_planes([(store, store.splits.val) for store in opened], size)
+        train, val = read_training(opened, model.input_size)
         regress(model, master.to(device), master_card, settings, train, val, out, report)
         tune(model, settings, train, val, out, report)
         card = _card(settings, student.card, master_card, opened)
         save_base(out, model, card)
         draw_curves(out / "decoder")
-        shutil.copyfile(out / "decoder" / "curves.png", out / "curves.png")
+        if settings.decoder.epochs:
+            shutil.copyfile(out / "decoder" / "curves.png", out / "curves.png")
     return out
 
 
@@ -125,6 +128,7 @@ def tune(
         AdapterSection(kind="none"),
         train_decoder=True,
         train_encoder=settings.decoder_trains_encoder,
+        fold=False,
     )
     folder = out / "decoder"
     folder.mkdir(exist_ok=True)
@@ -224,7 +228,7 @@ def _card(settings: DistillRecipe, student: Card, teacher: Card, stores: list[St
     changes = {
         "name": settings.name,
         "base": settings.name,
-        "prompts": settings.decoder.prompts,
+        "prompts": trained_prompts(settings.decoder.prompts),
         "classes": stores[0].classes,
         "split_hash": "+".join(store.splits.hash for store in stores),
         "trained_on": tuple(store.name for store in stores),

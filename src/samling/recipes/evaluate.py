@@ -82,7 +82,7 @@ def evaluate(
     load = load or _loader()
     segmenter = load(str(model))
     check_no_leak(segmenter.card, opened, model)
-    usable, notes = _usable(segmenter.card, protocols)
+    usable, notes = _usable(segmenter.card, protocols, segmenter.card.name)
     if not usable:
         raise InputError(model, " ".join(notes) or "no protocol", "give --prompts that it can do")
     measured = _Measured(segmenter.card.name, usable, notes=notes)
@@ -158,12 +158,12 @@ def _loader() -> Load:
     return load
 
 
-def _usable(card: Card, protocols: Sequence[str]) -> tuple[list[str], list[str]]:
+def _usable(card: Card, protocols: Sequence[str], name: str) -> tuple[list[str], list[str]]:
     """Protocols that the model was trained for, in their order, and a note about the others."""
     unique = list(dict.fromkeys(protocols))
     usable = [protocol for protocol in unique if kind_of(protocol) in card.prompts]
     missing = [protocol for protocol in unique if protocol not in usable]
-    return usable, [f"{card.name} was not made for: {', '.join(missing)}."] if missing else []
+    return usable, [f"{name} was not made for {', '.join(missing)}."] if missing else []
 
 
 def _measure(
@@ -193,8 +193,8 @@ def _measure(
             measured.notes.append(f"{label}: not measured. {error}")
             say(measured.notes[-1])
         else:
-            protocols, notes = _usable(base.card, measured.protocols)
-            measured.notes += [f"{label}: {note}" for note in notes]
+            protocols, notes = _usable(base.card, measured.protocols, label)
+            measured.notes += notes
             if protocols:
                 timed(label, base, protocols)
     measured.rows += evaluate_baselines(store, part, measured.protocols, seed)

@@ -107,7 +107,7 @@ def prepare(
         content = writer.finish(plan.splits, groups, classes)
     done = _report(survey, plan, name=name, layout=layout, listing=listing)
     done = replace(done, store=str(out), content_hash=content)
-    write_text(report or f"{out}.report.json", json.dumps(done.to_dict(), indent=1) + "\n")
+    _write_report(done, Path(report or f"{out}.report.json"))
     return done
 
 
@@ -268,6 +268,15 @@ def _report(
         notes=plan.notes,
         problems=survey.problems,
     )
+
+
+def _write_report(report: PrepareReport, path: Path) -> None:
+    try:
+        write_text(path, json.dumps(report.to_dict(), indent=1) + "\n")
+    except OSError as error:
+        raise InputError(
+            path, f"cannot be written ({error})", "free space or write elsewhere"
+        ) from error
 
 
 def _class_names(known: tuple[str, ...], highest: int) -> tuple[str, ...]:

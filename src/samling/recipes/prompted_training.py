@@ -9,7 +9,9 @@ import torch
 
 from samling.config import TrainingSection
 from samling.data.augment import Augmentation, augment
-from samling.data.batches import Planes, epoch_batches
+from samling.data.batches import Planes, epoch_batches, read_planes
+from samling.data.store import Store
+from samling.errors import InputError
 from samling.models.contract import Embedding
 from samling.models.sam import Sam
 from samling.prompts.prompt import Prompt
@@ -22,6 +24,25 @@ from samling.training.randomness import generator
 Report = Callable[[str], None]
 VALIDATION_PROTOCOLS = {"box": "box", "points": "point1", "automatic": "auto"}
 VALIDATION_BATCH = 32
+
+
+def read_training(stores: list[Store], size: int) -> tuple[Planes, Planes]:
+    """Training and validation cases of all stores at `size` px.
+
+    Raises:
+        InputError: there are none of one kind.
+    """
+    train = read_planes([(store, store.splits.train) for store in stores], size)
+    val = read_planes([(store, store.splits.val) for store in stores], size)
+    if not len(train) or not len(val):
+        names = ", ".join(str(store.path) for store in stores)
+        raise InputError(names, "has no training or no validation case", "prepare more images")
+    return train, val
+
+
+def trained_prompts(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Prompt kinds of a card: training on points corrects with clicks and the mask before them."""
+    return (*names, "mask") if "points" in names else names
 
 
 def run_training(
@@ -84,7 +105,10 @@ def _step(
     device: torch.device,
     kind: str,
 ) -> tuple[Terms, int]:
-    """Augment, encode once, decode for every prompt kind; terms are means over the kinds."""
+    """Augment, encode once, decode for every prompt kind; terms are means over the kinds.
+
+    A batch without any object leaves box and points nothing to learn: the total alone, without slope.
+    """
     images, labels = (tensor.to(device) for tensor in planes.tensors(indices))
     plan = Augmentation(**settings.augment.model_dump())
     images, labels = augment(images, labels, plan, rng)
@@ -95,6 +119,9 @@ def _step(
             for prompts in settings.prompts
             if (terms := prompted_terms(model, embedding, labels, prompts, settings.loss, rng))
         ]
+    if not parts:
+        weights = [p.sum() for p in model.parameters() if p.requires_grad]
+        return {"total": 0.0 * torch.stack(weights).sum()}, len(indices)
     names = dict.fromkeys(name for part in parts for name in part)
     means = {
         name: torch.stack([part[name] for part in parts if name in part]).mean() for name in names

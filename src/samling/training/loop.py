@@ -93,12 +93,13 @@ def fit(
         if scores["score"] > best:
             best = scores["score"]
             task.save_best()
-        content = {"epoch": epoch, "step": step, "best": best, "state": task.state()}
-        save_checkpoint(path, content | {"optimizer": optimizer.state_dict()})
         speed = images / max(seconds, 1e-9)
         row: dict[str, Any] = {"epoch": epoch, "step": step, "seconds": round(seconds, 2)}
         row |= {"images_per_second": round(speed, 2), "train": means, "val": scores, "best": best}
+        # The checkpoint last: what a kill leaves too much is cut off or written again when resuming
         log.add(row)
+        content = {"epoch": epoch, "step": step, "best": best, "state": task.state()}
+        save_checkpoint(path, content | {"optimizer": optimizer.state_dict()})
         left = (time.perf_counter() - started) * (epochs - epoch)
         listed = " ".join(f"{name} {value:.4f}" for name, value in scores.items())
         progress(
@@ -117,8 +118,12 @@ def _train_epoch(
     clip: float,
     progress: Callable[[str], None],
 ) -> tuple[dict[str, float], int, int]:
-    """One epoch -> means of the loss terms, number of images, number of the next step."""
+    """One epoch -> means of the loss terms, number of images, number of the next step.
+
+    A term's mean is over the batches that have it.
+    """
     sums: dict[str, float] = {}
+    counts: dict[str, int] = {}
     images = 0
     reported = started = time.perf_counter()
     for run_step in task.epoch_steps(epoch):
@@ -134,11 +139,12 @@ def _train_epoch(
         step, images = step + 1, images + count
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + value.item() * count
+            counts[name] = counts.get(name, 0) + count
         if time.perf_counter() - reported > 30:
             reported = time.perf_counter()
             speed = images / (reported - started)
             progress(f"epoch {epoch}: step {step}, {speed:.1f} images/s")
-    return {name: total / images for name, total in sums.items()}, images, step
+    return {name: total / counts[name] for name, total in sums.items()}, images, step
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -151,10 +152,8 @@ def test_mutated_files_never_raise_anything_else(tmp_path: Path) -> None:
                 data[place] = generator.integers(256)
             cut = len(data) if turn % 2 else int(generator.integers(132, len(data)))
             path.write_bytes(data[:cut])
-            try:
+            with suppress(InputError):
                 assert read_any(path).pixels.ndim == 2
-            except InputError:
-                pass
 
 
 def test_a_deflate_bomb_is_refused_before_it_grows(tmp_path: Path) -> None:

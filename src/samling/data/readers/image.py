@@ -91,8 +91,11 @@ def _decode(path: Path, image: Image.Image) -> tuple[Image.Image, tuple[str, ...
     if pages > 1:
         raise InputError(path, f"holds {pages} pages", "save each page as a file of its own")
     turned = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
+    claimed = image.size
     image.load()
-    # Pillow turns a TIFF while it loads, and would turn it again.
+    # Pillow turns a TIFF while it loads; Pillow 13 turns an uncompressed one twice.
+    if image.format == "TIFF" and image.size != claimed:
+        raise InputError(path, "is a TIFF with an EXIF rotation", "save it upright")
     upright = image.copy() if image.format == "TIFF" else ImageOps.exif_transpose(image)
     return upright, ("turned as its EXIF orientation says",) if turned else ()
 

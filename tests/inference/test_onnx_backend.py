@@ -1,0 +1,116 @@
+"""Graphs of three nodes, made by hand: what reaches ONNX Runtime and what comes back."""
+
+import numpy as np
+import pytest
+
+from samling.errors import InputError
+from samling.inference.bundle import Bundle
+from samling.inference.onnx_backend import OnnxBackend, usable_threads
+
+onnx = pytest.importorskip("onnx", reason="needs samling[export]")
+
+FLOAT = onnx.TensorProto.FLOAT
+
+
+def value(name, shape):
+    return onnx.helper.make_tensor_value_info(name, FLOAT, shape)
+
+
+def graph(nodes, inputs, outputs, initializers=()):
+    made = onnx.helper.make_graph(nodes, "g", inputs, outputs, list(initializers))
+    opset = [onnx.helper.make_opsetid("", 18)]
+    return onnx.helper.make_model(made, opset_imports=opset, ir_version=9).SerializeToString()
+
+
+def node(kind, inputs, outputs, **attributes):
+    return onnx.helper.make_node(kind, inputs, outputs, **attributes)
+
+
+@pytest.fixture
+def bundle(make_card):
+    """Encoder: the image itself, presence its maximum. Decoder: mask_input * has + sum of labels."""
+    encoder = graph(
+        [
+            node("Identity", ["image"], ["image_embeddings"]),
+            node("ReduceMax", ["image"], ["top"], keepdims=0),
+            node("Reshape", ["top", "one"], ["presence"]),
+        ],
+        [value("image", [1, 1, 64, 64])],
+        [value("image_embeddings", [1, 1, 64, 64]), value("presence", [1])],
+        [onnx.numpy_helper.from_array(np.array([1], dtype=np.int64), "one")],
+    )
+    axes = [onnx.numpy_helper.from_array(np.array([1, 2, 3], dtype=np.int64), "axes")]
+    axes.append(onnx.numpy_helper.from_array(np.array([1], dtype=np.int64), "last"))
+    axes.append(onnx.numpy_helper.from_array(np.array([1, 2], dtype=np.int64), "both"))
+    decoder = graph(
+        [
+            node("Unsqueeze", ["has_mask_input", "axes"], ["has"]),
+            node("Mul", ["mask_input", "has"], ["kept"]),
+            node("ReduceMean", ["image_embeddings"], ["mean"]),
+            node("Add", ["kept", "mean"], ["low_res_masks"]),
+            node("ReduceSum", ["point_labels", "last"], ["labels"]),
+            node("ReduceSum", ["point_coords", "both"], ["xy"], keepdims=0),
+            node("Unsqueeze", ["xy", "last"], ["column"]),
+            node("Add", ["labels", "column"], ["iou_predictions"]),
+        ],
+        [
+            value("image_embeddings", [1, 1, 64, 64]),
+            value("point_coords", ["P", "N", 2]),
+            value("point_labels", ["P", "N"]),
+            value("mask_input", ["P", 1, 64, 64]),
+            value("has_mask_input", ["P"]),
+        ],
+        [value("low_res_masks", ["P", 1, 64, 64]), value("iou_predictions", ["P", 1])],
+        axes,
+    )
+    return Bundle(encoder, decoder, make_card())
+
+
+def test_arrays_reach_the_graphs_and_come_back(bundle):
+    backend = OnnxBackend(bundle)
+    plane = np.random.default_rng(0).random((64, 64), dtype=np.float32)
+    encoding = backend.encode(plane)
+    assert np.array_equal(encoding.embedding[0, 0], plane)
+    assert encoding.presence == pytest.approx(plane.max())
+    coords = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
+    labels = np.array([[1, 0, -1], [2, 3, 1]])
+    low, quality = backend.decode(encoding, coords, labels)
+    assert low.shape == (2, 64, 64)
+    assert np.allclose(low, plane.mean(), atol=1e-6)
+    assert quality.tolist() == [15 + 0, 51 + 6]
+    masks = np.random.default_rng(1).random((2, 64, 64), dtype=np.float32)
+    low, _ = backend.decode(encoding, coords, labels, masks)
+    assert np.allclose(low, masks + plane.mean(), atol=1e-6)
+
+
+def test_what_is_no_bundle_graph_is_refused(bundle):
+    with pytest.raises(InputError, match=r"encoder\.onnx: is not a usable ONNX model"):
+        OnnxBackend(bundle._replace(encoder=b"not onnx"), "here")
+    with pytest.raises(InputError, match="has the inputs"):
+        OnnxBackend(bundle._replace(decoder=bundle.encoder))
+
+
+def test_weights_outside_the_file_are_refused(bundle, tmp_path, monkeypatch):
+    """A graph may name another file as its weights: that would read whatever the bundle asks for."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret").write_bytes(bytes(4 * 64 * 64))
+    stolen = onnx.TensorProto(name="w", data_type=FLOAT, dims=[1, 1, 64, 64])
+    stolen.data_location = onnx.TensorProto.EXTERNAL
+    for location in ("secret", str(tmp_path / "secret"), "../" + tmp_path.name + "/secret"):
+        del stolen.external_data[:]
+        stolen.external_data.add(key="location", value=location)
+        model = graph(
+            [node("Add", ["image", "w"], ["image_embeddings"])],
+            [value("image", [1, 1, 64, 64])],
+            [value("image_embeddings", [1, 1, 64, 64])],
+            [stolen],
+        )
+        with pytest.raises(InputError):
+            OnnxBackend(bundle._replace(encoder=model))
+
+
+def test_threads_follow_the_user_and_never_exceed_eight(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert usable_threads() == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    assert 1 <= usable_threads() <= 8

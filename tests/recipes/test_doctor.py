@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from samling.errors import InputError
+from samling.inference.backend import Encoding
+from samling.inference.card import Card
+from samling.inference.segmenter import Segmenter
+from samling.recipes import doctor as module
+from samling.recipes.doctor import doctor
+
+
+class Instant:
+    def encode(self, plane):
+        return Encoding(plane[None, None], None)
+
+    def decode(self, encoding, coords, labels, masks=None):
+        return np.zeros((len(coords), 64, 64), np.float32), np.zeros(len(coords), np.float32)
+
+
+@pytest.fixture(autouse=True)
+def instant(monkeypatch, tmp_path):
+    card = Card(name="i", base="b", base_sha256="0" * 64, embedding_size=16, prompts=("box",))
+    monkeypatch.setattr("samling.recipes.load.load", lambda name: Segmenter(Instant(), card))
+    monkeypatch.setenv("SAMLING_CACHE", str(tmp_path / "cache"))
+
+
+def test_it_reports_machine_versions_weights_and_speed():
+    text = str(doctor())
+    for needed in ("processor", "GiB", "numpy", "[train]", "samling fetch litemedsam", "per image"):
+        assert needed in text
+
+
+def test_damaged_weights_are_called_damaged(tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "lite_medsam.pth").write_bytes(b"half a download")
+    assert "DAMAGED" in doctor().text()
+
+
+def test_missing_extras_are_named_with_the_command(monkeypatch):
+    found = module.find_spec
+    absent = ("torch", "transformers", "onnx")
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name in absent else found(name))
+    monkeypatch.setattr(module, "_version", lambda name: None if name in absent else "1.0")
+    text = doctor().text()
+    assert "missing: torch, transformers (pip install 'samling[train]')" in text
+    assert "missing: onnx (pip install 'samling[export]')" in text
+    assert "not measured" in text
+
+
+def test_a_data_set_is_checked_and_nothing_is_written(phantom_folder):
+    before = sorted(phantom_folder.rglob("*"))
+    report = doctor(phantom_folder)
+    assert "20 cases" in report.data
+    assert report.data in report.text()
+    assert sorted(phantom_folder.rglob("*")) == before
+
+
+def test_a_folder_without_images_is_an_input_error(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError):
+        doctor(tmp_path / "empty")

@@ -1,0 +1,245 @@
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from samling.errors import InputError
+from samling.inference.backend import Encoding
+from samling.inference.card import Card
+from samling.inference.segmenter import Segmenter
+from samling.prompts.prompt import Token
+from samling.recipes import predict as module
+from samling.recipes.predict import predict
+
+SIDE = 64
+
+
+class Filler:
+    """Fills boxes; automatically it finds what is brighter than a half."""
+
+    def encode(self, plane):
+        return Encoding(plane[None, None], 3.0 if plane.max() > 0.5 else -3.0)
+
+    def decode(self, encoding, coords, labels, masks=None):
+        low = [
+            self._fill(encoding.embedding[0, 0], c, k) for c, k in zip(coords, labels, strict=True)
+        ]
+        return np.stack(low).astype(np.float32), np.full(len(low), 0.75, dtype=np.float32)
+
+    def _fill(self, plane, coords, kinds):
+        if kinds[0] == Token.AUTOMATIC:
+            return (plane - 0.5) * 20
+        y, x = np.mgrid[:SIDE, :SIDE]
+        (x0, y0), (x1, y1) = (
+            coords[-2:] if Token.TOP_LEFT in kinds else (coords[0] - 4, coords[0] + 4)
+        )
+        return np.where((x >= x0) & (x <= x1) & (y >= y0) & (y <= y1), 8.0, -8.0)
+
+
+@pytest.fixture
+def card():
+    return Card(
+        name="filler",
+        base="none",
+        base_sha256="0" * 64,
+        input_size=SIDE,
+        embedding_size=SIDE // 4,
+        prompts=("box", "points", "automatic"),
+        classes=("lesion", "cyst"),
+    )
+
+
+@pytest.fixture
+def use(monkeypatch):
+    def use_card(card):
+        monkeypatch.setattr(module, "load", lambda model: Segmenter(Filler(), card))
+
+    return use_card
+
+
+@pytest.fixture(autouse=True)
+def filler(use, card):
+    use(card)
+
+
+@pytest.fixture
+def scans(tmp_path):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for k, name in enumerate(("b.png", "a.png", "c.jpg")):
+        image = np.zeros((60, 80), dtype=np.uint8)
+        image[10:30, 10 + 10 * k : 40 + 10 * k] = 255
+        cv2.imwrite(str(folder / name), image)
+    (folder / "notes.txt").write_text("no image")
+    (folder / ".hidden.png").write_text("no image")
+    (folder / "inside").mkdir()
+    return folder
+
+
+def table(out):
+    with (out / "results.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def mask_of(out, name):
+    return cv2.imread(str(out / name), cv2.IMREAD_UNCHANGED)
+
+
+def test_a_folder_is_predicted_in_order_with_mask_overlay_and_row(scans, tmp_path):
+    out = tmp_path / "out"
+    summary = predict("filler", [scans], out)
+    assert [path.name for path in summary.done] == ["a.png", "b.png", "c.jpg"]
+    assert not summary.failed
+    assert "1 files are no images" in str(summary)
+    assert [row["file"] for row in table(out)] == ["a.png", "b.png", "c.jpg"]
+    assert {path.name for path in out.iterdir()} == {
+        *(f"{stem}{kind}.png" for stem in "abc" for kind in ("", "_overlay")),
+        "results.csv",
+    }
+    mask = mask_of(out, "b.png")
+    truth = cv2.imread(str(scans / "b.png"), 0) > 127
+    assert mask.shape == (60, 80)
+    assert ((mask > 0) & truth).sum() / ((mask > 0) | truth).sum() > 0.9
+    assert table(out)[0]["area_mm2"] == ""  # a PNG has no scale
+
+
+def test_boxes_are_objects_and_points_are_one(scans, tmp_path):
+    boxes = [(5.0, 5.0, 20.0, 20.0), (40.0, 30.0, 70.0, 55.0)]
+    summary = predict("filler", [scans / "a.png"], tmp_path / "out", boxes, [(60, 10), (62, 12, 1)])
+    rows = table(tmp_path / "out")
+    assert summary.objects == len(rows) == 3
+    assert [row["class"] for row in rows] == ["lesion"] * 3
+    assert abs(int(rows[1]["x1"]) - 70) <= 2
+
+
+def test_a_failed_input_is_listed_and_the_others_are_done(scans, tmp_path):
+    (scans / "d.png").write_text("a text file")
+    (scans / "e.png").write_bytes((scans / "a.png").read_bytes()[:60])
+    summary = predict("filler", [scans, tmp_path / "missing.png"], tmp_path / "out")
+    assert len(summary.done) == 3
+    reasons = {path.name: reason for path, reason in summary.failed}
+    assert set(reasons) == {"d.png", "e.png", "missing.png"}
+    assert "does not exist" in reasons["missing.png"]
+    assert all(name in reason for name, reason in reasons.items())
+    assert "failed: " in str(summary)
+
+
+@pytest.mark.parametrize("bad", ["missing.png", "text.png", "empty"])
+def test_nothing_usable_is_an_error_and_writes_nothing(tmp_path, bad):
+    (tmp_path / "text.png").write_text("a text file")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=bad):
+        predict("filler", [tmp_path / bad], tmp_path / "out")
+    with pytest.raises(InputError, match="none of 2 inputs"):
+        predict("filler", [tmp_path / bad, tmp_path / "other"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_folder_of_an_input_is_never_written_to(scans, tmp_path):
+    before = {path.name for path in scans.iterdir()}
+    for out in (scans, scans / "inside" / "..", scans / "a.png"):
+        with pytest.raises(InputError):
+            predict("filler", [scans], out)
+    assert {path.name for path in scans.iterdir()} == before
+
+
+def test_two_inputs_of_one_name_do_not_overwrite_each_other(scans, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    cv2.imwrite(str(other / "a.png"), np.zeros((20, 20), dtype=np.uint8))
+    inputs = [scans / "a.png", other / "a.png", scans / "a.png"]
+    summary = predict("filler", inputs, tmp_path / "out")
+    assert len(summary.done) == 2  # the same file named twice is one input
+    assert mask_of(tmp_path / "out", "a.png").shape == (60, 80)
+    assert mask_of(tmp_path / "out", "a_2.png").shape == (20, 20)
+
+
+def test_prompts_from_a_file(scans, tmp_path):
+    prompts = tmp_path / "prompts.json"
+    content = {
+        "a.png": [{"box": [5, 5, 20, 20], "class": "cyst"}, {"points": [[60, 40, 1]]}],
+        "b.png": [],
+        "zzz.png": [{}],
+    }
+    prompts.write_text(json.dumps(content))
+    summary = predict("filler", [scans], tmp_path / "out", prompts_file=prompts)
+    assert [row["class"] for row in table(tmp_path / "out")] == ["cyst", "lesion"]
+    assert not mask_of(tmp_path / "out", "b.png").any()
+    assert [path.name for path, _ in summary.failed] == ["c.jpg"]
+    assert "no entry for c.jpg" in summary.failed[0][1]
+    assert "zzz.png" in str(summary)
+    both = predict("filler", [scans], tmp_path / "out2", prompts_file=prompts, auto=True)
+    assert len(both.done) == 3
+
+
+def test_a_prompt_outside_one_image_fails_that_image_only(scans, tmp_path):
+    cv2.imwrite(str(scans / "big.png"), np.eye(200, dtype=np.uint8))
+    summary = predict("filler", [scans], tmp_path / "out", [(100, 100, 150, 150)])
+    assert [path.name for path in summary.done] == ["big.png"]
+    assert all("outside the image" in reason for _, reason in summary.failed)
+
+
+def test_a_model_without_automatic_mode_says_what_to_give(scans, tmp_path, use, card):
+    use(card.model_copy(update={"name": "litemedsam", "prompts": ("box",)}))
+    with pytest.raises(InputError, match=r"litemedsam: has no automatic mode. Remedy: give --box"):
+        predict("litemedsam", [scans], tmp_path / "out")
+    with pytest.raises(InputError, match="has no automatic mode"):
+        predict("litemedsam", [scans], tmp_path / "out", auto=True)
+    with pytest.raises(InputError, match="has no point prompts. Remedy: give a box"):
+        predict("litemedsam", [scans], tmp_path / "out", points=[(3, 3)])
+
+
+def test_a_full_disk_stops_with_one_message(scans, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(InputError, match="No space left"):
+        predict("filler", [scans], tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.fixture
+def cine(tmp_path) -> Path:
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage, generate_uid
+
+    frames = np.zeros((3, 40, 50), dtype=np.uint8)
+    for k in range(3):
+        frames[k, 10:20, 5 + 10 * k : 15 + 10 * k] = 255
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = UltrasoundMultiFrameImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    dataset.SOPClassUID = UltrasoundMultiFrameImageStorage
+    dataset.Modality, dataset.PhotometricInterpretation = "US", "MONOCHROME2"
+    dataset.NumberOfFrames, dataset.Rows, dataset.Columns = 3, 40, 50
+    dataset.SamplesPerPixel, dataset.PixelRepresentation = 1, 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.PixelSpacing = [0.5, 0.25]
+    dataset.PixelData = frames.tobytes()
+    path = tmp_path / "loop.dcm"
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def test_every_frame_of_a_cine_loop_has_its_own_mask(cine, tmp_path):
+    summary = predict("filler", [cine], tmp_path / "out")
+    rows = table(tmp_path / "out")
+    assert len(summary.done) == 1
+    assert [row["frame"] for row in rows] == ["0", "1", "2"]
+    assert [row["mask"] for row in rows] == [f"loop_f00{k}.png" for k in range(3)]
+    assert [int(row["x0"]) for row in rows] == pytest.approx([5, 15, 25], abs=1)
+    for row in rows:
+        assert float(row["area_mm2"]) == pytest.approx(int(row["area_px"]) * 0.125)
+        assert float(row["longest_diameter_mm"]) == pytest.approx(np.hypot(5, 2.5), rel=0.1)
+
+
+def test_a_loop_that_is_too_long_is_refused(cine, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "FRAMES_AT_MOST", 2)
+    with pytest.raises(InputError, match="has 3 frames"):
+        predict("filler", [cine], tmp_path / "out")
