@@ -58,6 +58,9 @@ class AugmentSection(Section):
     crop: float = Field(default=0.75, gt=0, le=1)
     enlarge: float = Field(default=1.1, ge=1)
     gain: float = Field(default=0.15, ge=0, lt=1)
+    zoom_chance: float = Field(
+        default=0.0, ge=0, le=1, description="share of images seen close up around an object"
+    )
 
 
 PromptName = Literal["box", "points", "automatic"]
@@ -67,6 +70,12 @@ class TrainingSection(Section):
     """What adapting and distilling share."""
 
     prompts: tuple[PromptName, ...] = Field(default=("box", "points", "automatic"), min_length=1)
+    zoom: float | None = Field(
+        default=None,
+        ge=1,
+        le=8,
+        description="answer boxes from a square of this many times the box",
+    )
     epochs: int = Field(default=15, ge=0)
     batch_size: int = Field(default=16, ge=1)
     precision: Literal["auto", "bf16", "fp32"] = "auto"

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from samling.prompts.sampling import components, tight_box
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -21,6 +23,8 @@ class Augmentation:
         crop: smallest side of the random crop, as a share of the square (1: no crop).
         enlarge: largest share by which the content is shrunk instead (1: never).
         gain: intensity times 1 ± gain, gamma 2^±gain.
+        zoom_chance: share of the images with an object that are seen close up instead: a square of
+            1.4 to 3 times the object, stretched to [0, 1] again, as `inference.zoom` shows it.
     """
 
     rotation_degrees: float = 15.0
@@ -28,15 +32,21 @@ class Augmentation:
     crop: float = 0.75
     enlarge: float = 1.1
     gain: float = 0.15
+    zoom_chance: float = 0.0
 
 
 def augment(
     images: Tensor, labels: Tensor, plan: Augmentation, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
     """Change images (B, 1, S, S) in [0, 1] and labels (B, S, S) alike; what falls outside is 0."""
-    matrices = torch.from_numpy(_affine(len(images), plan, rng)).to(images.device)
+    affine = _affine(len(images), plan, rng)
+    close = _zoom(affine, labels, plan, rng) if plan.zoom_chance else []
+    matrices = torch.from_numpy(affine).to(images.device)
     grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, mode="bilinear", align_corners=False)
+    if close:
+        low, high = moved[close].amin((1, 2, 3), True), moved[close].amax((1, 2, 3), True)
+        moved[close] = (moved[close] - low) / (high - low).clamp(min=1e-3)
     planes = labels.unsqueeze(1).to(images.dtype)
     relabelled = F.grid_sample(planes, grid, mode="nearest", align_corners=False)
     return _intensity(moved, plan.gain, rng), relabelled.squeeze(1).to(labels.dtype)
@@ -52,6 +62,28 @@ def _affine(count: int, plan: Augmentation, rng: np.random.Generator) -> np.ndar
     cosine, sine = scale * np.cos(radians), scale * np.sin(radians)
     rows = np.stack([cosine * mirror, -sine, shift[:, 0], sine * mirror, cosine, shift[:, 1]], 1)
     return rows.reshape(count, 2, 3).astype(np.float32)
+
+
+def _zoom(
+    affine: np.ndarray, labels: Tensor, plan: Augmentation, rng: np.random.Generator
+) -> list[int]:
+    """Change the maps of some images, in place, to a square about one object; return which."""
+    chosen = np.flatnonzero(rng.random(len(labels)) < plan.zoom_chance).tolist()
+    size = labels.shape[-1]
+    close = []
+    for index in chosen:
+        parts = components(labels[index].cpu().numpy() > 0.5)
+        if not parts:
+            continue
+        x0, y0, x1, y1 = tight_box(parts[rng.integers(len(parts))])
+        side = max(x1 - x0, y1 - y0)
+        scale = min(1.0, side * rng.uniform(1.4, 3.0) / size)
+        before = np.hypot(affine[index, 0, 0], affine[index, 1, 0])
+        affine[index, :, :2] *= scale / before
+        centre = np.array([x0 + x1, y0 + y1]) / size - 1
+        affine[index, :, 2] = centre + rng.uniform(-0.15, 0.15, 2) * side / size
+        close.append(index)
+    return close
 
 
 def _intensity(images: Tensor, gain: float, rng: np.random.Generator) -> Tensor:

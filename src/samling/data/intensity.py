@@ -9,6 +9,8 @@ from samling.prompts.frame import Frame
 def min_max(image: NDArray[np.generic]) -> NDArray[np.float32]:
     """(H, W) any real values -> [0, 1] by the image's own minimum and maximum; a constant image -> 0.
 
+    Constant is what differs by less than a float32 resize can: rounding is never stretched to [0, 1].
+
     Raises:
         ValueError: the image has values that are not finite.
     """
@@ -16,7 +18,8 @@ def min_max(image: NDArray[np.generic]) -> NDArray[np.float32]:
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
         raise ValueError("the image has values that are not finite")
-    return (values - low) / max(high - low, 1e-8) if high > low else np.zeros_like(values)
+    constant = high - low <= 1e-5 * max(abs(low), abs(high))
+    return np.zeros_like(values) if constant else (values - low) / (high - low)
 
 
 def to_model(image: NDArray[np.generic], frame: Frame) -> NDArray[np.float32]:

@@ -50,9 +50,9 @@ class DecoderGraph(nn.Module):
     as in SAM (-1 padding, 0, 1 points, 2, 3 corners), and 4 to 7 for the automatic prompt.
     """
 
-    def __init__(self, model: Promptable, *, masks: bool) -> None:
+    def __init__(self, model: Promptable) -> None:
         super().__init__()
-        self.model, self.masks = model.module, masks
+        self.model = model.module
         self._decode = model.decode
 
     def forward(
@@ -66,16 +66,9 @@ class DecoderGraph(nn.Module):
         """(1, C, h, w), (P, N, 2), (P, N), (P, 1, 4h, 4w), (P,) -> masks and quality."""
         embedding = Embedding(image_embeddings, None)
         coords, labels = point_coords.unsqueeze(0), point_labels.long().unsqueeze(0)
-        plain = self._decode(embedding, PromptTokens(coords, labels))
-        low, quality = plain.masks[0].unsqueeze(1), plain.quality[0].unsqueeze(1)
-        if not self.masks:
-            return low, quality
-        given = self._decode(embedding, PromptTokens(coords, labels, mask_input[:, 0].unsqueeze(0)))
-        has = has_mask_input.view(-1, 1) > 0
-        return (
-            torch.where(has[..., None, None], given.masks[0].unsqueeze(1), low),
-            torch.where(has, given.quality[0].unsqueeze(1), quality),
-        )
+        masks, given = mask_input[:, 0].unsqueeze(0), has_mask_input.unsqueeze(0) > 0
+        decoded = self._decode(embedding, PromptTokens(coords, labels, masks, given))
+        return decoded.masks[0].unsqueeze(1), decoded.quality[0].unsqueeze(1)
 
 
 def export_onnx(
@@ -136,7 +129,7 @@ def _decoder(model: Promptable, card: Card) -> bytes:
         "mask_input": {0: objects},
         "has_mask_input": {0: objects},
     }
-    graph = DecoderGraph(model, masks="mask" in card.prompts)
+    graph = DecoderGraph(model)
     return _convert(graph, inputs, shapes, ["low_res_masks", "iou_predictions"])
 
 

@@ -37,6 +37,9 @@ class Card(BaseModel):
         le=1,
         description="automatic: smaller objects are dropped; share of the image",
     )
+    zoom: float | None = Field(
+        default=None, ge=1, le=8, description="box prompts: look again at this many times the box"
+    )
     split_hash: str | None = Field(default=None, description="hash of the split trained on")
     trained_on: tuple[str, ...] = Field(default=(), description="names of the stores trained on")
     licence: str = "unknown"

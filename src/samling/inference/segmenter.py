@@ -12,6 +12,7 @@ from samling.errors import InputError
 from samling.inference.arrays import grey, prompts_of
 from samling.inference.backend import Backend, Encoding
 from samling.inference.card import Card, PromptKind
+from samling.inference.zoom import into_region, region_around
 from samling.prompts.frame import Frame
 from samling.prompts.prompt import Prompt
 
@@ -38,6 +39,8 @@ class EncodedImage:
 
     encoding: Encoding
     frame: Frame
+    plane: NDArray[np.generic]
+    """(H, W) grey, to look again with `zoom`."""
 
     @property
     def presence(self) -> float | None:
@@ -126,14 +129,24 @@ class Segmenter:
         self.check(prompts, (encoded.frame.height, encoded.frame.width))
         if self.finds_nothing(encoded):
             prompts = [prompt for prompt in prompts if not prompt.automatic]
-        low, quality = self.decode_square(encoded, prompts)
+        whole = [prompt for prompt in prompts if not self.zooms(prompt)]
+        decoded = iter(zip(*self.decode_square(encoded, whole), strict=True))
         objects: list[Object] = []
-        for prompt, plane, rating in zip(prompts, low, quality, strict=True):
+        for prompt in prompts:
+            if self.zooms(prompt):
+                objects.append(self._zoomed(encoded, prompt))
+                continue
+            low, quality = next(decoded)
             if prompt.automatic:
-                objects += find_objects(plane, float(rating), encoded, self.card)
+                objects += find_objects(low, float(quality), encoded, self.card)
             else:
-                objects.append(self._object(plane, float(rating), encoded))
+                mask = encoded.frame.logits_to_original(low[None])[0] > self.card.mask_threshold
+                objects.append(self._object(mask, float(quality), encoded))
         return objects
+
+    def zooms(self, prompt: Prompt) -> bool:
+        """Whether this prompt is answered from a closer look; see `inference.zoom`."""
+        return self.card.zoom is not None and prompt.box is not None and prompt.mask is None
 
     def encode(self, image: ArrayLike) -> EncodedImage:
         """Run the encoder once.
@@ -147,7 +160,7 @@ class Segmenter:
             square = to_model(plane, frame)
         except ValueError as error:
             raise InputError("image", str(error), "give finite pixel values") from None
-        return EncodedImage(self.backend.encode(square), frame)
+        return EncodedImage(self.backend.encode(square), frame, plane)
 
     def decode(
         self, encoded: EncodedImage, prompts: Sequence[Prompt]
@@ -231,8 +244,20 @@ class Segmenter:
                 where, problem, "give the low-resolution logits of an earlier prediction"
             )
 
-    def _object(self, low: NDArray[np.float32], quality: float, encoded: EncodedImage) -> Object:
-        mask = encoded.frame.logits_to_original(low[None])[0] > self.card.mask_threshold
+    def _zoomed(self, encoded: EncodedImage, prompt: Prompt) -> Object:
+        """Encode the square around the prompt's box and answer from there."""
+        if self.card.zoom is None or prompt.box is None:
+            raise ValueError("zoom needs a model with zoom and a prompt with a box")
+        height, width = encoded.plane.shape
+        region = region_around(prompt.box, self.card.zoom, height, width)
+        left, top, right, bottom = region
+        closer = self.encode(encoded.plane[top:bottom, left:right])
+        logits, quality = self.decode(closer, [into_region(prompt, region)])
+        mask = np.zeros((height, width), dtype=bool)
+        mask[top:bottom, left:right] = logits[0] > self.card.mask_threshold
+        return self._object(mask, float(quality[0]), encoded)
+
+    def _object(self, mask: NDArray[np.bool_], quality: float, encoded: EncodedImage) -> Object:
         return Object(
             mask=mask,
             score=min(max(quality, 0.0), 1.0),

@@ -15,6 +15,8 @@ class PromptTokens(NamedTuple):
     """(B, P, N) int64 token kinds."""
     masks: Tensor | None = None
     """(B, P, 4h, 4w) earlier mask logits, or None."""
+    mask_given: Tensor | None = None
+    """(B, P) bool: which of `masks` count; None: all of them."""
 
 
 class Embedding(NamedTuple):

@@ -66,9 +66,15 @@ class PromptEncoder(nn.Module):
         table = torch.cat([self.padding.weight, self.kinds.weight, self.automatic.weight])
         return where + table[(labels - Token.PADDING).long()]
 
-    def dense(self, masks: Tensor | None, count: int) -> Tensor:
-        """(N, 1, 4h, 4w) logits -> (N, 256, h, w); None -> the learned 'no mask' everywhere."""
-        if masks is not None:
-            return self.mask_downscaling(masks)
+    def dense(self, masks: Tensor | None, given: Tensor | None, count: int) -> Tensor:
+        """(N, 1, 4h, 4w) logits -> (N, 256, h, w); where none is given, the learned 'no mask'.
+
+        Args:
+            given: (N,) bool, which of `masks` count; None: all of them.
+        """
         size = self.embedding_size
-        return self.no_mask.weight.view(1, -1, 1, 1).expand(count, -1, size, size)
+        nothing = self.no_mask.weight.view(1, -1, 1, 1).expand(count, -1, size, size)
+        if masks is None:
+            return nothing
+        seen = self.mask_downscaling(masks)
+        return seen if given is None else torch.where(given.view(-1, 1, 1, 1), seen, nothing)

@@ -84,7 +84,8 @@ class Sam(nn.Module):
             prompts.coords.reshape(count, tokens, 2), prompts.labels.reshape(count, tokens)
         )
         masks = None if prompts.masks is None else prompts.masks.flatten(0, 1).unsqueeze(1)
-        dense = self.prompt_encoder.dense(masks, count)
+        given = None if prompts.mask_given is None else prompts.mask_given.flatten()
+        dense = self.prompt_encoder.dense(masks, given, count)
         image = (
             embedding.image.repeat_interleave(objects, dim=0) if objects > 1 else embedding.image
         )

@@ -69,6 +69,7 @@ def adapted_card(settings: AdaptRecipe, base: Base, stores: list[Store]) -> Card
     changes = {
         "name": settings.name,
         "prompts": trained_prompts(settings.training.prompts),
+        "zoom": settings.training.zoom,
         "classes": stores[0].classes,
         "split_hash": "+".join(store.splits.hash for store in stores),
         "trained_on": tuple(store.name for store in stores),

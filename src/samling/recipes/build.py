@@ -222,6 +222,8 @@ def trainee(
         parameter.requires_grad_(name in set(extra))
     if section.kind == "none":
         return Trainee(model, None, extra)
+    if not train_encoder:
+        fold_norms(model.eval())
     seed_weights(seed)
     sites = select_sites(model.sites, section.sites)
     injection = inject(model, sites, adapter_maker(section), section.placement)

@@ -151,9 +151,9 @@ def _caption(name: str, rows: list[dict[str, str]]) -> str:
     if not rows:
         return f"{name}: nothing found"
     sizes = [
-        f"{row['longest_diameter_mm']} mm"
+        f"{float(row['longest_diameter_mm']):.1f} mm"
         if row["longest_diameter_mm"]
-        else f"{row['longest_diameter_px']} px"
+        else f"{float(row['longest_diameter_px']):.0f} px"
         for row in rows
     ]
     return f"{name}: {len(rows)} found, longest diameter {', '.join(sizes)}"

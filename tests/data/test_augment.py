@@ -1,0 +1,120 @@
+"""Augmentation: replayable, alike for image and label, inside its ranges."""
+
+import numpy as np
+import pytest
+import torch
+
+from samling.data.augment import Augmentation, augment
+
+STILL = {"rotation_degrees": 0, "flip": False, "crop": 1, "enlarge": 1, "gain": 0}
+
+
+def disc(centre, radius, side=96):
+    y, x = np.ogrid[:side, :side]
+    inside = (x + 0.5 - centre[0]) ** 2 + (y + 0.5 - centre[1]) ** 2 <= radius**2
+    return torch.from_numpy(inside.astype(np.float32))
+
+
+def discs(count, centre=(48, 30), radius=10):
+    labels = disc(centre, radius).expand(count, -1, -1).clone()
+    return labels.unsqueeze(1).clone(), labels
+
+
+def moved(plan, count=200, **where):
+    return augment(*discs(count, **where), plan, np.random.default_rng(0))
+
+
+def centroids(labels):
+    side = torch.arange(labels.shape[-1]) + 0.5
+    mass = labels.sum(dim=(1, 2))
+    x = (labels.sum(1) * side).sum(1) / mass
+    y = (labels.sum(2) * side).sum(1) / mass
+    return torch.stack([x, y], 1) - labels.shape[-1] / 2
+
+
+def test_nothing_asked_nothing_changed():
+    images, labels = torch.rand(3, 1, 32, 32), (torch.rand(3, 32, 32) > 0.5).float()
+    seen, relabelled = augment(images, labels, Augmentation(**STILL), np.random.default_rng(0))
+    torch.testing.assert_close(seen, images)
+    assert torch.equal(relabelled, labels)
+
+
+def test_flips_are_mirrors_in_half_of_the_cases():
+    images = torch.rand(1, 1, 32, 32).expand(200, -1, -1, -1)
+    labels = (images[:, 0] > 0.5).float()
+    plan = Augmentation(**STILL | {"flip": True})
+    seen, relabelled = augment(images, labels, plan, np.random.default_rng(0))
+    mirrored = (seen - images.flip(-1)).abs().amax(dim=(1, 2, 3)) < 1e-4
+    kept = (seen - images).abs().amax(dim=(1, 2, 3)) < 1e-4
+    assert (mirrored ^ kept).all()
+    assert 70 < mirrored.sum() < 130
+    assert torch.equal(relabelled[mirrored], labels.flip(-1)[mirrored])
+    assert torch.equal(relabelled[kept], labels[kept])
+
+
+def test_rotation_keeps_distance_and_area_and_stays_in_range():
+    _, labels = moved(Augmentation(**STILL | {"rotation_degrees": 30}))
+    positions = centroids(labels)
+    angles = torch.rad2deg(torch.atan2(positions[:, 0], -positions[:, 1]))
+    torch.testing.assert_close(positions.norm(dim=1), torch.full((200,), 18.0), atol=0.5, rtol=0)
+    torch.testing.assert_close(labels.sum((1, 2)), torch.full((200,), 314.0), atol=16, rtol=0)
+    assert angles.abs().max() <= 30.5
+    assert angles.min() < -25
+    assert angles.max() > 25
+
+
+def test_a_crop_enlarges_and_never_leaves_the_image():
+    plan = Augmentation(**STILL | {"crop": 0.5})
+    _, labels = moved(plan, centre=(48, 48))
+    factors = (labels.sum((1, 2)) / 314).sqrt()
+    assert factors.min() > 0.97
+    assert 1.85 < factors.max() < 2.05
+    white = torch.ones(200, 1, 32, 32)
+    seen, _ = augment(white, white[:, 0], plan, np.random.default_rng(1))
+    assert seen[:, :, 1:-1, 1:-1].min() > 0.999
+
+
+def test_enlarging_the_frame_shrinks_the_content_and_fills_with_zeros():
+    plan = Augmentation(**STILL | {"crop": 1, "enlarge": 2})
+    _, labels = moved(plan, centre=(48, 48))
+    factors = (labels.sum((1, 2)) / 314).sqrt()
+    assert factors.max() < 1.03
+    assert 0.48 < factors.min() < 0.55
+    white = torch.ones(50, 1, 32, 32)
+    seen, relabelled = augment(white, white[:, 0], plan, np.random.default_rng(1))
+    assert seen[:, :, 0, 0].min() == 0
+    assert relabelled[:, 0, 0].min() == 0
+
+
+def test_image_and_label_move_alike():
+    images, labels = moved(Augmentation(gain=0), count=50, centre=(40, 44), radius=20)
+    differing = ((images[:, 0] > 0.5).float() != labels).float().mean((1, 2))
+    assert differing.max() < 0.01
+    assert set(labels.unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("gain", [0.15, 0.5])
+def test_intensity_is_a_monotonous_map_inside_its_range(gain):
+    ramp = torch.linspace(0, 1, 64).expand(100, 1, 64, 64).contiguous()
+    plan = Augmentation(**STILL | {"gain": gain})
+    seen, _ = augment(ramp, ramp[:, 0], plan, np.random.default_rng(0))
+    row = seen[:, 0, 5]
+    assert (row.diff(dim=1) >= 0).all()
+    assert row.min() >= 0
+    assert row.max() <= 1
+    assert not row[:, 0].any()
+    middle = torch.linspace(0, 1, 64)[32]
+    lowest, highest = middle ** (2**gain) * (1 - gain), middle ** (2**-gain) * (1 + gain)
+    assert (row[:, 32] >= lowest - 1e-4).all()
+    assert (row[:, 32] <= highest + 1e-4).all()
+    assert row[:, 32].std() > gain / 10
+
+
+def test_the_same_generator_gives_the_same_batch():
+    images, labels = torch.rand(4, 1, 32, 32), (torch.rand(4, 32, 32) > 0.5).float()
+    first, again, other = (
+        augment(images, labels, Augmentation(), np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1], again[1])
+    assert not torch.equal(first[0], other[0])

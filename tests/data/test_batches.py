@@ -1,0 +1,73 @@
+"""Batches: what is read is what is stored, every case once an epoch, replayable."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from samling.data.batches import Planes, epoch_batches, read_planes
+from samling.data.intensity import to_model
+from samling.data.store import Store
+from samling.prompts.frame import Frame
+
+
+@given(st.integers(0, 40), st.integers(1, 12), st.integers(0, 99))
+def test_an_epoch_holds_every_case_once(count, size, seed):
+    batches = list(epoch_batches(count, size, np.random.default_rng(seed)))
+    assert sorted(np.concatenate([*batches, []])) == list(range(count))
+    assert all(len(batch) == size for batch in batches[:-1])
+    assert all(1 <= len(batch) <= size for batch in batches)
+
+
+def test_the_order_follows_the_generator():
+    first, again, other = (
+        np.concatenate(list(epoch_batches(50, 8, np.random.default_rng(seed)))).tolist()
+        for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_planes_are_the_stored_cases_at_model_size(tiny_store):
+    store = Store.open(tiny_store)
+    planes = read_planes([(store, store.splits.train), (store, store.splits.val)], 48)
+    ids = [*store.splits.train.ids, *store.splits.val.ids]
+    assert planes.names == tuple(f"{store.name}/{case_id}" for case_id in ids)
+    assert planes.images.shape == planes.labels.shape == (len(ids), 48, 48)
+    assert planes.images.dtype == planes.labels.dtype == np.uint8
+    for index, case_id in enumerate(ids):
+        case = store.case(case_id)
+        frame = Frame(*case.image.shape, 48)
+        np.testing.assert_allclose(
+            planes.images[index] / 255, to_model(case.image, frame), atol=0.5 / 255 + 1e-6
+        )
+        expected = frame.labels_to_model((case.labels > 0).astype(np.uint8))
+        np.testing.assert_array_equal(planes.labels[index], expected)
+
+
+def test_no_cases_are_no_planes():
+    planes = read_planes([], 48)
+    assert len(planes) == 0
+    assert planes.images.shape == (0, 48, 48)
+
+
+def test_tensors_are_scaled_and_chosen():
+    images = np.arange(3 * 4, dtype=np.uint8).reshape(3, 2, 2) * 20
+    labels = (images > 100).astype(np.uint8)
+    planes = Planes(images, labels, ("a", "b", "c"))
+    chosen, masks = planes.tensors(np.array([2, 0]))
+    assert chosen.dtype == masks.dtype == torch.float32
+    torch.testing.assert_close(chosen, torch.from_numpy(images[[2, 0]] / 255).float()[:, None])
+    assert masks.tolist() == labels[[2, 0]].tolist()
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_parts_do_not_mix(tiny_store, part):
+    store = Store.open(tiny_store)
+    split = getattr(store.splits, part)
+    names = read_planes([(store, split)], 32).names
+    others = set(store.splits.test.ids) | {
+        i for other in ("train", "val") if other != part for i in getattr(store.splits, other).ids
+    }
+    assert not {name.partition("/")[2] for name in names} & others

@@ -1,0 +1,53 @@
+"""Intensity: min-max by hand, the order of LiteMedSAM's steps."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from samling.data.intensity import min_max, to_model
+from samling.prompts.frame import Frame
+
+
+@given(
+    st.floats(0.01, 1000), st.floats(-1000, 1000), st.sampled_from([np.uint8, np.int16, np.float32])
+)
+def test_min_max_is_free_of_scale_and_offset(gain, offset, dtype):
+    image = np.random.default_rng(0).integers(0, 200, (6, 7)).astype(dtype)
+    seen = min_max(image)
+    assert seen.dtype == np.float32
+    assert (seen.min(), seen.max()) == (0, 1)
+    low, high = float(image.min()), float(image.max())
+    np.testing.assert_allclose(seen, (image - low) / (high - low), atol=1e-6)
+    np.testing.assert_allclose(min_max(image * gain + offset), seen, atol=1e-2)
+
+
+@pytest.mark.parametrize("level", [0, 17, 255])
+def test_a_constant_image_is_zero(level):
+    assert not min_max(np.full((4, 5), level, np.uint8)).any()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused(bad):
+    image = np.zeros((4, 5), np.float32)
+    image[2, 3] = bad
+    with pytest.raises(ValueError, match="not finite"):
+        min_max(image)
+
+
+def test_padding_comes_last_and_does_not_enter_the_minimum():
+    image = np.array([[100, 150], [200, 250]] * 2, np.uint8).repeat(4, 0).repeat(4, 1)  # 16 x 8
+    plane = to_model(image, Frame(16, 8, 16))
+    assert plane.shape == (16, 16)
+    assert plane.dtype == np.float32
+    np.testing.assert_allclose(np.unique(plane[:, :8]), [0, 1 / 3, 2 / 3, 1], atol=1e-6)
+    assert not plane[:, 8:].any()
+
+
+def test_the_image_is_resized_before_its_range_is_taken():
+    image = np.zeros((64, 64), np.float32)
+    image[0, 0] = 1000  # one bright speck, averaged away by a factor of 16
+    image[32:, :] = 100
+    plane = to_model(image, Frame(64, 64, 16))
+    np.testing.assert_allclose(plane[0, 0], 1000 / 16 / 100, rtol=1e-5)
+    np.testing.assert_allclose(plane[8:], 1)

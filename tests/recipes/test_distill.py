@@ -1,0 +1,122 @@
+"""distill: from a teacher to a base that loads; resuming; the cache knows its teacher."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from samling.errors import InputError
+from samling.inference.card import Card
+from samling.models.weights import sha256_of_tensors
+from samling.recipes.build import load_base, load_torch
+from samling.recipes.distill import distill
+
+SMALL = [
+    "warm_start=false", "embedding.epochs=2", "embedding.batch_size=3", "embedding.flips=false",
+    "decoder.epochs=1", "decoder.batch_size=3", "decoder.prompts=[box]", "decoder.precision=fp32",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def teacher(tiny_run, tmp_path_factory):
+    """An adapted run that differs from its base."""
+    run = Path(shutil.copytree(tiny_run, tmp_path_factory.mktemp("teacher") / "run"))
+    state = load_file(run / "adapter.safetensors")
+    generator = torch.Generator().manual_seed(0)
+    for name, value in state.items():
+        if name.startswith("adapter."):
+            state[name] = value + 0.1 * torch.randn(value.shape, generator=generator)
+    save_file(state, run / "adapter.safetensors")
+    return str(run)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache folder of these tests' own."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAMLING_CACHE", str(folder))
+        yield folder
+
+
+def run(store, teacher, out, *more, report=lambda _: None):
+    return distill("light", [store], teacher, out, [*SMALL, *more], report=report)
+
+
+@pytest.fixture(scope="module")
+def distilled(small_store, teacher, cache, tmp_path_factory):
+    return run(small_store, teacher, tmp_path_factory.mktemp("distill") / "light")
+
+
+def test_the_result_is_a_base(distilled):
+    base = load_base(distilled)
+    assert base.card.name == "light"
+    assert base.card.base == str(distilled)
+    assert base.card.prompts == ("box",)
+    assert base.card.trained_on == ("small",)
+    assert base.sha256 == sha256_of_tensors(base.model.state_dict())
+    model, card = load_torch(distilled)
+    assert card == base.card
+    assert model.encode(torch.rand(1, 1, 256, 256)).image.shape == (1, 256, 16, 16)
+    assert (distilled / "curves.png").is_file()
+
+
+def test_the_student_comes_closer_to_the_teacher(distilled, teacher, cache):
+    rows = [
+        json.loads(line)
+        for line in (distilled / "embedding" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert rows[1]["train"]["total"] < rows[0]["train"]["total"]
+    assert set(rows[0]["train"]) == {"mse", "cosine", "total"}
+    assert -1 <= rows[0]["val"]["score"] <= 1
+
+
+def test_the_cache_belongs_to_the_adapted_teacher_and_not_to_its_base(distilled, teacher, cache):
+    whole = sha256_of_tensors(load_torch(teacher)[0].state_dict())
+    [folder] = (cache / "embeddings").iterdir()
+    assert folder.name == f"{whole[:16]}-16"
+    assert not whole.startswith(Card.read(Path(teacher) / "adapter.json").base_sha256[:16])
+    assert len(list(folder.iterdir())) == 7  # five training and two validation images
+
+
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(
+    distilled, small_store, teacher, cache, tmp_path
+):
+    def dying(line):
+        if line.startswith("epoch 1/2"):  # the first stage
+            raise KeyboardInterrupt
+
+    out = tmp_path / "light"
+    with pytest.raises(KeyboardInterrupt):
+        run(small_store, teacher, out, report=dying)
+    assert not (out / "base.json").exists()
+    run(small_store, teacher, out)
+    ours, theirs = (folder / "base.safetensors" for folder in (out, distilled))
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_another_teacher_is_not_the_same_run(distilled, small_store, tiny_run, cache):
+    with pytest.raises(InputError, match="other settings, data or base"):
+        run(small_store, str(tiny_run), distilled)
+
+
+def test_a_student_with_a_frozen_encoder_loads_too(small_store, teacher, cache, tmp_path):
+    """Also without any epoch: then the student is what it started from."""
+    none = ["embedding.epochs=0", "decoder.epochs=0", "decoder_trains_encoder=false"]
+    out = run(small_store, teacher, tmp_path / "light", *none)
+    assert load_base(out).sha256 == load_base("untrained").sha256
+
+
+def test_altered_or_missing_weights_are_refused(distilled, tmp_path):
+    folder = Path(shutil.copytree(distilled, tmp_path / "light"))
+    state = load_file(folder / "base.safetensors")
+    state["presence.linear.bias"] += 1
+    save_file(state, folder / "base.safetensors")
+    with pytest.raises(InputError, match="was altered"):
+        load_base(folder)
+    (folder / "base.safetensors").unlink()
+    with pytest.raises(InputError, match="missing"):
+        load_base(folder)

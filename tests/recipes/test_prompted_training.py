@@ -1,0 +1,171 @@
+"""Prompted training on a small model: learns, leaves the base alone, validates by hand."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from samling.config import AdapterSection, TrainingSection
+from samling.data.batches import Planes
+from samling.data.splits import Splits
+from samling.data.store import Store, write_store
+from samling.errors import InputError
+from samling.models.contract import Embedding, MaskLogits
+from samling.models.sam import Sam
+from samling.prompts.prompt import Token
+from samling.recipes.build import trainee
+from samling.recipes.prompted_training import read_training, run_training, validate
+
+SIDE = 64
+
+
+def planes(count=6, empty=()):
+    """A bright rectangle on noise, each somewhere else; none where `empty`."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 60, (count, SIDE, SIDE)).astype(np.uint8)
+    labels = np.zeros_like(images)
+    for index in range(count):
+        if index not in empty:
+            y, x = rng.integers(2, 30, 2)
+            labels[index, y : y + 24, x : x + 30] = 1
+    return Planes(images + labels * 150, labels, tuple(map(str, range(count))))
+
+
+def settings(**changes):
+    small = {"epochs": 1, "batch_size": 3, "precision": "fp32"}
+    return TrainingSection.model_validate(small | changes)
+
+
+def start(kind="lr"):
+    torch.manual_seed(2)
+    model = Sam("light", SIDE)
+    for embedding in (model.mask_decoder.iou_token, model.mask_decoder.mask_tokens):
+        torch.nn.init.normal_(embedding.weight, std=0.5)
+    return trainee(model.eval(), AdapterSection(kind=kind))
+
+
+def train(made, section, folder, **parts):
+    saved = []
+    run_training(
+        made, section, parts.get("train", planes()), parts.get("val", planes(2)), folder,
+        seed=0, report=lambda _: None, save_best=lambda: saved.append(made.state()),
+    )  # fmt: skip
+    rows = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(row) for row in rows], saved
+
+
+def test_training_changes_what_is_trained_and_nothing_else(tmp_path):
+    made = start()
+    own = {id(p) for p in made.parameters()}
+    frozen = {
+        name: value.clone()
+        for name, value in made.model.state_dict(keep_vars=True).items()
+        if id(value) not in own
+    }
+    before = made.state()
+    rows, saved = train(made, settings(), tmp_path)
+    after = made.model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in frozen.items())
+    assert all(not torch.equal(made.state()[key], before[key]) for key in before)
+    assert len(saved) == 1
+    assert rows[0]["step"] == 2
+    assert not made.model.training
+
+
+def test_training_learns(tmp_path):
+    rate = {"optimiser": {"rate": 0.003}}
+    rows, _ = train(start(), settings(epochs=4, prompts=["box"], **rate), tmp_path)
+    losses = [row["train"]["total"] for row in rows]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_batch_without_objects_is_no_error_and_no_lesson(tmp_path):
+    nothing = planes(4, empty=range(4))
+    made = start()
+    before = made.state()
+    section = settings(prompts=["box", "points"], batch_size=2)
+    rows, _ = train(made, section, tmp_path, train=nothing)
+    assert rows[0]["train"] == {"total": 0.0}
+    assert all(torch.equal(made.state()[key], value) for key, value in before.items())
+
+
+def test_terms_are_means_over_prompt_kinds(tmp_path):
+    one = settings(loss={"focal": 0, "dice": 1, "mask_iou": 0, "boundary": 0, "presence": 0})
+    rows, _ = train(start(), one, tmp_path)
+    row = rows[0]["train"]
+    assert set(row) == {"dice", "total"}
+    assert row["total"] == pytest.approx(row["dice"])
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw"])
+def test_the_optimiser_of_the_recipe_is_used(tmp_path, monkeypatch, kind):
+    made = []
+    for name in ("Adam", "AdamW"):
+        original = getattr(torch.optim, name)
+        monkeypatch.setattr(
+            torch.optim, name, lambda *a, o=original, n=name, **k: made.append(n) or o(*a, **k)
+        )
+    train(start(), settings(epochs=0, optimiser={"kind": kind}), tmp_path)
+    assert made == [{"adam": "Adam", "adamw": "AdamW"}[kind]]
+
+
+class Oracle(torch.nn.Module):
+    """Fills boxes; finds bright pixels in automatic mode; says presence by the image's maximum."""
+
+    def encode(self, images):
+        return Embedding(images, images.amax(dim=(1, 2, 3)) - 0.5)
+
+    def decode(self, embedding, prompts):
+        y, x = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
+        planes = []
+        for image, coords, labels in zip(
+            embedding.image[:, 0], prompts.coords[:, 0], prompts.labels[:, 0], strict=True
+        ):
+            inside = image > 0.4
+            if labels[0] == Token.TOP_LEFT:
+                (x0, y0), (x1, y1) = coords.tolist()
+                inside = (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1)
+            elif labels[0] == Token.POSITIVE:
+                inside = torch.zeros_like(inside)
+            planes.append(torch.where(inside, 9.0, -9.0))
+        return MaskLogits(torch.stack(planes).unsqueeze(1), torch.zeros(len(planes), 1))
+
+
+def test_validation_scores_by_hand():
+    some = planes(3, empty=[1])
+    some.images[2] = np.minimum(some.images[2], 100)  # too dark: presence says no
+    scores = validate(Oracle(), settings(), some, 0, torch.device("cpu"), "fp32")
+    assert scores["box"] == 1  # rectangles are their boxes; the empty image has none
+    assert scores["point1"] == 0
+    assert scores["auto"] == pytest.approx(2 / 3)  # found, rightly nothing, wrongly nothing
+    assert scores["score"] == pytest.approx((1 + 0 + 2 / 3) / 3)
+
+
+def test_validation_looks_at_the_largest_component():
+    some = planes(1)
+    some.labels[0, -5:, -5:] = 1  # a second, smaller one
+    section = settings(prompts=["box"])
+    scores = validate(Oracle(), section, some, 0, torch.device("cpu"), "fp32")
+    assert scores == {"box": 1, "score": 1}
+
+
+def test_validation_repeats_itself_and_leaves_no_gradients():
+    made, section = start(), settings()
+    first, again = (
+        validate(made.model, section, planes(3), 0, torch.device("cpu"), "fp32") for _ in range(2)
+    )
+    assert first == again
+    assert all(p.grad is None for p in made.parameters())
+
+
+def test_training_needs_cases_of_both_kinds(small_store, tmp_path):
+    store = Store.open(small_store)
+    train_part, val_part = read_training([store, store], 32)
+    assert (len(train_part), len(val_part)) == (10, 4)
+    ids = {"train": list(store.splits.train.ids), "val": [], "test": []}
+    cases = [store.case(case_id) for case_id in ids["train"]]
+    path = tmp_path / "noval.h5"
+    write_store(path, cases, Splits.of(ids), name="x", classes=("lesion",), licence="CC0")
+    with pytest.raises(InputError, match=r"noval\.h5: has no training or no validation case"):
+        read_training([Store.open(path)], 32)

@@ -1,0 +1,71 @@
+"""The run folder: written first, checked when resuming."""
+
+import json
+
+import pytest
+
+from samling.config import AdaptRecipe, load_recipe
+from samling.data.store import Store
+from samling.errors import InputError
+from samling.inference.card import Card
+from samling.recipes.run_folder import draw_curves, open_run
+
+BASE = Card(name="b", base="b", base_sha256="1" * 64, embedding_size=16, prompts=("box",))
+
+
+@pytest.fixture
+def settings():
+    return load_recipe(AdaptRecipe, "lg-medseg", [])
+
+
+@pytest.fixture
+def store(small_store):
+    return Store.open(small_store)
+
+
+def test_a_new_run_says_what_it_is(tmp_path, settings, store):
+    open_run(tmp_path / "run", settings, [store], BASE)
+    assert load_recipe(AdaptRecipe, tmp_path / "run" / "config.yaml", []) == settings
+    about = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert about["data"] == {"small": store.content_hash}
+    assert (about["base"], about["base_sha256"]) == ("b", "1" * 64)
+    assert about["versions"]["torch"]
+
+
+def test_the_same_run_may_go_on_with_other_versions(tmp_path, settings, store):
+    open_run(tmp_path, settings, [store], BASE)
+    about = json.loads((tmp_path / "environment.json").read_text())
+    about["versions"]["torch"] = "older"
+    (tmp_path / "environment.json").write_text(json.dumps(about))
+    open_run(tmp_path, settings, [store], BASE)
+    assert json.loads((tmp_path / "environment.json").read_text())["versions"]["torch"] == "older"
+
+
+def test_other_settings_data_or_base_are_refused(tmp_path, settings, store, tiny_store):
+    open_run(tmp_path, settings, [store], BASE)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    other_settings = load_recipe(AdaptRecipe, "lg-medseg", ["seed=1"])
+    other_base = BASE.model_copy(update={"base_sha256": "2" * 64})
+    for arguments in (
+        (other_settings, [store], BASE),
+        (settings, [Store.open(tiny_store)], BASE),
+        (settings, [store, Store.open(tiny_store)], BASE),
+        (settings, [store], other_base),
+    ):
+        with pytest.raises(InputError, match=r"other settings, data or base.*choose another --out"):
+            open_run(tmp_path, *arguments)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_folder_that_died_half_written_is_begun_again(tmp_path, settings, store):
+    open_run(tmp_path, settings, [store], BASE)
+    (tmp_path / "config.yaml").unlink()
+    open_run(tmp_path, settings, [store], BASE)
+    assert load_recipe(AdaptRecipe, tmp_path / "config.yaml", []) == settings
+
+
+def test_curves_are_drawn_from_the_metrics(tmp_path):
+    row = {"epoch": 1, "train": {"total": 1.0}, "val": {"box": 0.5, "score": 0.5}}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    draw_curves(tmp_path)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
