@@ -20,3 +20,7 @@ class InputError(Exception):
         self.problem = problem.rstrip(".")
         self.remedy = remedy.rstrip(".")
         super().__init__(f"{self.where}: {self.problem}. Remedy: {self.remedy}.")
+
+    def __reduce__(self) -> tuple[type["InputError"], tuple[str, str, str]]:
+        """Errors travel from worker processes by pickle, which calls the class anew."""
+        return type(self), (self.where, self.problem, self.remedy)

@@ -20,7 +20,7 @@ def pair():
     ours = PromptEncoder(256, 16)
     prompts = SamPromptEncoderConfig(image_size=256, patch_size=16)
     vision = SamVisionConfig(image_size=256, patch_size=16)
-    theirs = SamPromptEncoder(SamConfig(vision, prompts))
+    theirs = SamPromptEncoder(SamConfig(vision_config=vision, prompt_encoder_config=prompts))
     with torch.no_grad():
         theirs.shared_embedding.positional_embedding.copy_(ours.frequencies)
         for index, embedding in enumerate(theirs.point_embed):

@@ -55,9 +55,10 @@ def test_the_page_stands_alone_and_shows_pictures(finished: tuple[Path, list[str
 def test_every_step_says_how_long_it_took(finished: tuple[Path, list[str]]) -> None:
     out, lines = finished
     seconds = json.loads((out / "steps.json").read_text(encoding="utf-8"))["seconds"]
-    assert list(seconds) == ["draw", "prepare", "weights", "adapt", "evaluate", "export", "predict"]
+    steps = "draw prepare weights distill adapt evaluate export predict"
+    assert list(seconds) == steps.split()
     for number, name in enumerate(seconds, start=1):
-        assert f"[{number}/7] {name}: {seconds[name]:.1f} s" in lines
+        assert f"[{number}/8] {name}: {seconds[name]:.1f} s" in lines
 
 
 def test_a_second_run_repeats_nothing(finished: tuple[Path, list[str]]) -> None:
@@ -65,7 +66,7 @@ def test_a_second_run_repeats_nothing(finished: tuple[Path, list[str]]) -> None:
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     lines: list[str] = []
     demo(out, TINY, report=lines.append)
-    assert sum("done before" in line for line in lines) == 7
+    assert sum("done before" in line for line in lines) == 8
     changed = {path.name for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert changed <= {"report.html"}
 

@@ -35,14 +35,16 @@ class Plan:
         size_px: (height, width) of a picture.
         unseen: pictures of further patients to predict.
         recipe: of `adapt`. overrides: of the recipe.
+        light_overrides: of the recipe `demo-light` of `distill`.
         fetch: try to bring LiteMedSAM's weights, if they are not there.
     """
 
-    pictures: int = 160
+    pictures: int = 120
     size_px: tuple[int, int] = (256, 320)
     unseen: int = 6
     recipe: str = "demo"
     overrides: tuple[str, ...] = ()
+    light_overrides: tuple[str, ...] = ()
     fetch: bool = True
 
 
@@ -139,6 +141,7 @@ class _Work:
             _Step("draw", f"{count} ultrasound phantoms with exact masks", out / DATA, self.draw),
             _Step("prepare", "check, split by patient, one store", out / STORE, self.prepare),
             _Step("weights", "look for published weights to start from", out, self.weights),
+            _Step("distill", "LiteMedSAM into the light encoder", out, self.distill),
             _Step("adapt", "train; stop it at will, it resumes", out / RUN, self.adapt),
             _Step("evaluate", "measure on patients not trained on", out / SCORES, self.evaluate),
             _Step("export", "a bundle that needs no PyTorch", out / BUNDLE, self.export),
@@ -164,11 +167,22 @@ class _Work:
             if self.plan.fetch:
                 self.report(str(fetch("litemedsam")))
             weights_path("litemedsam")
-            self.facts["base"] = "light"
+            self.facts["base"] = str(self.out / "light")
         except InputError as error:
             self.facts["base"] = "untrained"
             self.report(f"no published weights: {error.problem}")
             self.report("starting from an UNTRAINED base: everything runs, the masks are poorer")
+
+    def distill(self) -> None:
+        """Without the teacher's weights there is nothing to distil."""
+        from samling.recipes.distill import distill
+
+        if self.facts["base"] == "untrained":
+            self.report("skipped: no teacher")
+            return
+        overrides = list(self.plan.light_overrides)
+        stores, folder = [self.out / STORE], self.out / "light"
+        distill("demo-light", stores, "litemedsam", folder, overrides, report=self.report)
 
     def adapt(self) -> None:
         from samling.recipes.adapt import adapt
