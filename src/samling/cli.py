@@ -25,7 +25,7 @@ app = typer.Typer(
         "Adapt a foundation segmenter to an organ and a modality, measure it, put it to work.\n\n"
         "The usual order: doctor, prepare, adapt, evaluate, export, predict. `samling demo` runs "
         "them all on made-up ultrasound; `samling VERB --help` explains one.\n\n"
-        "MODEL is a run folder, a bundle (folder or zip) or a name: light, litemedsam.\n\n"
+        "MODEL is a run folder, a bundle (folder or zip) or a name: base, litemedsam.\n\n"
         "Exit codes: 0 done, 1 some inputs failed (listed; the others are done), 2 wrong use or "
         "unusable input."
     ),
@@ -48,7 +48,7 @@ Recipe = Annotated[
     str, typer.Argument(metavar="RECIPE", help="Name in the recipe library, or a YAML file.")
 ]
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="Run folder, bundle, or name (light, litemedsam).")
+    str, typer.Argument(metavar="MODEL", help="Run folder, bundle, or name (base, litemedsam).")
 ]
 
 
@@ -129,7 +129,7 @@ def adapt(
     rest: Rest = None,
     base: Annotated[
         str, typer.Option("--base", metavar="NAME|PATH", help="Frozen model to adapt.")
-    ] = "light",
+    ] = "base",
 ) -> None:
     """Teach a frozen base your organ.
 

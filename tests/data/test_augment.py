@@ -118,3 +118,29 @@ def test_the_same_generator_gives_the_same_batch():
     assert torch.equal(first[0], again[0])
     assert torch.equal(first[1], again[1])
     assert not torch.equal(first[0], other[0])
+
+
+def test_a_close_up_shows_the_object_large_in_the_middle_and_stretched():
+    plan = Augmentation(**STILL | {"zoom_chance": 1})
+    images, labels = discs(100, centre=(60, 30), radius=12)
+    seen, relabelled = augment(images * 0.4 + 0.2, labels, plan, np.random.default_rng(0))
+    sides = 2 * (relabelled.sum((1, 2)) / np.pi).sqrt() / 96
+    assert 1 / 3.1 < sides.min() < 0.4
+    assert 0.6 < sides.max() < 1 / 1.35
+    # Its centre is up to 0.15 half sides of the object away from the middle, in close-up pixels
+    assert (centroids(relabelled).abs().amax(1) <= 0.15 / 2 * sides * 96 + 1).all()
+    assert torch.equal(seen.amin((1, 2, 3)), torch.zeros(100))
+    assert torch.equal(seen.amax((1, 2, 3)), torch.ones(100))
+    assert ((seen[:, 0] > 0.5).float() != relabelled).float().mean() < 0.02
+
+
+def test_close_ups_are_taken_of_objects_alone_and_as_often_as_asked():
+    images, labels = discs(300, centre=(60, 30), radius=12)
+    images, labels[:100] = images * 0.5, 0
+    plan = Augmentation(**STILL | {"zoom_chance": 0.5})
+    seen, relabelled = augment(images, labels, plan, np.random.default_rng(0))
+    close = seen.amax((1, 2, 3)) > 0.9
+    assert not close[:100].any()
+    assert 75 < close[100:].sum() < 125
+    torch.testing.assert_close(seen[~close], images[~close])
+    assert torch.equal(relabelled[~close], labels[~close])

@@ -166,12 +166,19 @@ def test_what_is_trained_and_what_is_frozen(small, kind, decoder, encoder):
 
 
 def test_folded_or_not_the_start_is_the_base(small):
-    expected = embedding(small)
-    folded = trainee(copy.deepcopy(small), AdapterSection()).model
+    """Folding is for frozen encoders with adapters; whatever is saved whole keeps its norms."""
+    expected, norm = embedding(small), "image_encoder.patch_embed.0.bn.weight"
+    for section, encoder in (
+        (AdapterSection(), True),
+        (AdapterSection(kind="none"), False),
+        (AdapterSection(kind="none"), True),
+    ):
+        whole = trainee(copy.deepcopy(small), section, train_encoder=encoder).model
+        assert norm in whole.state_dict()
+        assert torch.equal(embedding(whole), expected)
+    folded = trainee(small, AdapterSection()).model
+    assert norm not in folded.state_dict()
     torch.testing.assert_close(embedding(folded), expected, rtol=1e-3, atol=1e-3)
-    assert "image_encoder.patch_embed.0.bn.weight" not in folded.state_dict()
-    whole = trainee(small, AdapterSection(), fold=False).model
-    assert torch.equal(embedding(whole), expected)
 
 
 def test_the_same_seed_starts_with_the_same_adapter(small):

@@ -19,7 +19,7 @@ def adapt(
     recipe: str | Path,
     stores: list[Path],
     out: Path,
-    base: str = "light",
+    base: str = "base",
     overrides: list[str] | None = None,
     *,
     report: Report = print,
@@ -65,14 +65,15 @@ def adapt(
 
 def adapted_card(settings: AdaptRecipe, base: Base, stores: list[Store]) -> Card:
     """The card of an adapted run."""
+    hashes = [base.card.split_hash] if base.card.split_hash else []
     flags = {"train_decoder": settings.train_decoder, "train_encoder": settings.train_encoder}
     changes = {
         "name": settings.name,
         "prompts": trained_prompts(settings.training.prompts),
         "zoom": settings.training.zoom,
         "classes": stores[0].classes,
-        "split_hash": "+".join(store.splits.hash for store in stores),
-        "trained_on": tuple(store.name for store in stores),
+        "split_hash": "+".join([*hashes, *(store.splits.hash for store in stores)]),
+        "trained_on": (*base.card.trained_on, *(store.name for store in stores)),
         "licence": f"base {base.card.licence}; data {', '.join(store.licence for store in stores)}",
         "adapter": settings.adapter.model_dump(mode="json") | flags,
     }

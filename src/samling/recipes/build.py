@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 
 import torch
@@ -26,7 +27,8 @@ from samling.models.weights import (
 )
 from samling.training.randomness import seed_weights
 
-NAMED_BASES = ("litemedsam", "light", "untrained")
+NAMED_BASES = ("base", "light", "litemedsam", "untrained")
+SHIPPED = Path(str(resources.files("samling") / "weights"))
 AUTOMATIC_WEIGHTS = ("prompt_encoder.automatic.", "presence.")
 """Weights of automatic mode: no published base has them, so every adaptation trains them."""
 
@@ -47,8 +49,9 @@ class Base:
 def load_base(name: str | Path) -> Base:
     """A named base, or the folder of a distilled one.
 
-    `litemedsam`: as published, box prompts only. `light`: the light encoder, started from LiteMedSAM
-    in every layer whose shape fits, not trained yet. `untrained`: the light model with random weights.
+    `base`: the light base that comes with samling. `litemedsam`: as published, box prompts only.
+    `light`: the light encoder, started from LiteMedSAM in every layer whose shape fits, not trained
+    yet: what `distill` begins with. `untrained`: the light model with random weights.
 
     Raises:
         InputError: unknown name, weights not fetched, damaged or altered weights.
@@ -57,7 +60,7 @@ def load_base(name: str | Path) -> Base:
         return _litemedsam()
     if str(name) in ("light", "untrained"):
         return _light(str(name))
-    folder = Path(name)
+    folder = SHIPPED if str(name) == "base" else Path(name)
     if not (folder / "base.json").is_file():
         known = ", ".join(NAMED_BASES)
         raise InputError(name, "is no base", f"name one of {known} or a folder made by distill")
@@ -205,15 +208,12 @@ def trainee(
     seed: int = 0,
     train_decoder: bool = False,
     train_encoder: bool = False,
-    fold: bool = True,
 ) -> Trainee:
     """Freeze `model`, inject the adapter, thaw what is trained with it.
 
-    A frozen encoder gets its batch norms folded: it computes the same, faster. Not with `fold` off,
-    for a model that is saved whole afterwards.
+    Beside an adapter, a frozen encoder gets its batch norms folded: it computes the same, faster.
+    Without one nothing is folded: such a model may be saved whole afterwards.
     """
-    if fold and not train_encoder:
-        fold_norms(model.eval())
     prefixes = list(AUTOMATIC_WEIGHTS)
     prefixes += ["mask_decoder.", "prompt_encoder."] if train_decoder else []
     prefixes += ["image_encoder."] if train_encoder else []

@@ -16,8 +16,6 @@ Report = Callable[[str], None]
 DATA, STORE, FOUND = "phantoms", "phantoms.h5", "predictions"
 RUN, SCORES, BUNDLE = "run/adapter.json", "evaluation/report.html", "bundle/card.json"
 PROTOCOLS = ("box", "jitter10", "point1", "auto")
-TRAIN_EVERYTHING = ("train_encoder=true", "train_decoder=true")
-"""An untrained base has nothing to keep: an adapter alone could not repair random features."""
 
 REAL_FRAMES = {
     "real_lymph_node.dcm": ("jpeg2k", [[62, 146, 318, 284], [318, 146, 520, 272]]),
@@ -35,17 +33,13 @@ class Plan:
         size_px: (height, width) of a picture.
         unseen: pictures of further patients to predict.
         recipe: of `adapt`. overrides: of the recipe.
-        light_overrides: of the recipe `demo-light` of `distill`.
-        fetch: try to bring LiteMedSAM's weights, if they are not there.
     """
 
-    pictures: int = 120
+    pictures: int = 160
     size_px: tuple[int, int] = (256, 320)
     unseen: int = 6
     recipe: str = "demo"
     overrides: tuple[str, ...] = ()
-    light_overrides: tuple[str, ...] = ()
-    fetch: bool = True
 
 
 @dataclass
@@ -100,7 +94,7 @@ def demo(out: Path, plan: Plan | None = None, *, report: Report = print) -> Path
     plan, out = plan or Plan(), Path(out)
     settings = {"pictures": plan.pictures, "size_px": list(plan.size_px), "recipe": plan.recipe}
     journal = Journal.open(out / "steps.json", settings)
-    steps = _Work(plan, out, report, journal.facts).steps()
+    steps = _Work(plan, out, report).steps()
     for number, step in enumerate(steps, start=1):
         head = f"[{number}/{len(steps)}] {step.name}"
         if step.name in journal.seconds and step.product.exists():
@@ -112,7 +106,7 @@ def demo(out: Path, plan: Plan | None = None, *, report: Report = print) -> Path
         journal.seconds[step.name] = round(time.monotonic() - start, 1)
         journal.save()
         report(f"{head}: {journal.seconds[step.name]:.1f} s")
-    page = write_demo_report(out, str(journal.facts["base"]), journal.seconds)
+    page = write_demo_report(out, journal.seconds)
     report(f"open {page} in a browser")
     return page
 
@@ -133,15 +127,12 @@ class _Work:
     plan: Plan
     out: Path
     report: Report
-    facts: dict[str, Any]
 
     def steps(self) -> list[_Step]:
         out, count = self.out, self.plan.pictures
         return [
             _Step("draw", f"{count} ultrasound phantoms with exact masks", out / DATA, self.draw),
             _Step("prepare", "check, split by patient, one store", out / STORE, self.prepare),
-            _Step("weights", "look for published weights to start from", out, self.weights),
-            _Step("distill", "LiteMedSAM into the light encoder", out, self.distill),
             _Step("adapt", "train; stop it at will, it resumes", out / RUN, self.adapt),
             _Step("evaluate", "measure on patients not trained on", out / SCORES, self.evaluate),
             _Step("export", "a bundle that needs no PyTorch", out / BUNDLE, self.export),
@@ -158,40 +149,11 @@ class _Work:
         made = prepare(self.out / DATA, self.out / STORE, "folder", name="phantoms")
         self.report(made.text())
 
-    def weights(self) -> None:
-        """`light` if LiteMedSAM's weights are here or can be fetched, else `untrained`; says so."""
-        from samling.cache import weights_path
-        from samling.recipes.fetch import fetch
-
-        try:
-            if self.plan.fetch:
-                self.report(str(fetch("litemedsam")))
-            weights_path("litemedsam")
-            self.facts["base"] = str(self.out / "light")
-        except InputError as error:
-            self.facts["base"] = "untrained"
-            self.report(f"no published weights: {error.problem}")
-            self.report("starting from an UNTRAINED base: everything runs, the masks are poorer")
-
-    def distill(self) -> None:
-        """Without the teacher's weights there is nothing to distil."""
-        from samling.recipes.distill import distill
-
-        if self.facts["base"] == "untrained":
-            self.report("skipped: no teacher")
-            return
-        overrides = list(self.plan.light_overrides)
-        stores, folder = [self.out / STORE], self.out / "light"
-        distill("demo-light", stores, "litemedsam", folder, overrides, report=self.report)
-
     def adapt(self) -> None:
         from samling.recipes.adapt import adapt
 
-        base = str(self.facts["base"])
-        more = TRAIN_EVERYTHING if base == "untrained" else ()
-        overrides = [*self.plan.overrides, *more]
         run, store = self.out / "run", self.out / STORE
-        adapt(self.plan.recipe, [store], run, base, overrides, report=self.report)
+        adapt(self.plan.recipe, [store], run, overrides=[*self.plan.overrides], report=self.report)
 
     def evaluate(self) -> None:
         from samling.recipes.evaluate import evaluate

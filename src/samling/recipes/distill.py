@@ -128,7 +128,6 @@ def tune(
         AdapterSection(kind="none"),
         train_decoder=True,
         train_encoder=settings.decoder_trains_encoder,
-        fold=False,
     )
     folder = out / "decoder"
     folder.mkdir(exist_ok=True)
