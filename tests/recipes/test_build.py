@@ -14,7 +14,14 @@ from samling.errors import InputError
 from samling.inference.card import Card
 from samling.models.sam import Sam
 from samling.models.weights import sha256_of_tensors
-from samling.recipes.build import adapter_maker, load_base, load_torch, save_base, trainee
+from samling.recipes.build import (
+    NAMED_BASES,
+    adapter_maker,
+    load_base,
+    load_torch,
+    save_base,
+    trainee,
+)
 
 AUTOMATIC = {
     "model.prompt_encoder.automatic.weight",
@@ -100,7 +107,7 @@ def test_weights_that_were_not_fetched_name_the_remedy(tmp_path, monkeypatch):
 def test_unknown_bases_are_refused_with_the_known_ones(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for loader in (load_base, load_torch):
-        with pytest.raises(InputError, match="litemedsam, light, untrained"):
+        with pytest.raises(InputError, match=", ".join(NAMED_BASES)):
             loader(name)
 
 

@@ -224,13 +224,14 @@ def _restore(encoder: torch.nn.Module, best: dict[str, Tensor], state: dict[str,
 
 
 def _card(settings: DistillRecipe, student: Card, teacher: Card, stores: list[Store]) -> Card:
+    hashes = [teacher.split_hash] if teacher.split_hash else []
     changes = {
         "name": settings.name,
         "base": settings.name,
         "prompts": trained_prompts(settings.decoder.prompts),
         "classes": stores[0].classes,
-        "split_hash": "+".join(store.splits.hash for store in stores),
-        "trained_on": tuple(store.name for store in stores),
+        "split_hash": "+".join([*hashes, *(store.splits.hash for store in stores)]),
+        "trained_on": (*teacher.trained_on, *(store.name for store in stores)),
         "licence": f"teacher {teacher.licence}; data {', '.join(s.licence for s in stores)}",
     }
     return Card.model_validate(student.model_dump() | changes)
