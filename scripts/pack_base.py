@@ -6,7 +6,7 @@ python scripts/pack_base.py runs/light
 import sys
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from samling.atomic import atomic_path
 from samling.inference.card import Card
@@ -22,7 +22,7 @@ def main(run: Path) -> None:
         key: value.half() if value.is_floating_point() else value for key, value in state.items()
     }
     with atomic_path(TARGET / "base.safetensors") as temporary:
-        save_file(packed, temporary)
+        temporary.write_bytes(save(packed))
     card = Card.read(run / "base.json")
     changes = {"name": "base", "base": "base", "base_sha256": sha256_of_tensors(packed)}
     card.model_copy(update=changes).save(TARGET / "base.json")

@@ -19,9 +19,10 @@ def disc(radius, centre=(20, 16), side=40):
 
 @pytest.fixture
 def batch():
-    """Logits and labels (3, 40, 40); the last label is empty."""
-    logits = torch.randn((3, 40, 40), generator=torch.Generator().manual_seed(4)) * 3
-    return logits, torch.stack([disc(10), disc(5, (30, 30)), torch.zeros(40, 40)])
+    """Logits and labels (4, 40, 40): two objects, a speck below a hundredth of the image, nothing."""
+    logits = torch.randn((4, 40, 40), generator=torch.Generator().manual_seed(4)) * 3
+    labels = [disc(10), disc(5, (30, 30)), disc(1, (8, 8)), torch.zeros(40, 40)]
+    return logits, torch.stack(labels)
 
 
 def sure(labels):
@@ -68,13 +69,13 @@ def test_hard_iou_is_a_ratio_of_sets(seed, share, other):
 def test_mask_iou_is_the_squared_error_of_the_quality_and_trains_it_alone(batch):
     logits, labels = batch
     logits.requires_grad_()
-    quality = torch.tensor([0.2, 0.9, 0.5], requires_grad=True)
+    quality = torch.tensor([0.2, 0.9, 0.5, 0.0], requires_grad=True)
     iou = hard_iou(logits, labels)
     loss = mask_iou(logits, labels, quality)
     torch.testing.assert_close(loss, ((iou - quality) ** 2).mean())
     loss.backward()
     assert logits.grad is None
-    torch.testing.assert_close(quality.grad, 2 * (quality.detach() - iou) / 3)
+    torch.testing.assert_close(quality.grad, 2 * (quality.detach() - iou) / 4)
 
 
 def distance_by_scipy(plane):
@@ -93,12 +94,17 @@ def test_signed_distance_is_scipys(seed, share, height, width):
     np.testing.assert_allclose(seen, distance_by_scipy(plane), atol=1e-5)
 
 
+def share(plane):
+    """Area of the label, at least a hundredth of the image."""
+    return max(plane.sum(), plane.size / 100)
+
+
 def test_kervadec_by_hand(batch):
     logits, labels = batch
     p, g = logits.sigmoid().numpy(), labels.numpy()
     costs = [
-        ((p[i] - g[i]) * distance_by_scipy(g[i])).sum() / g[i].sum() if g[i].any() else p[i].mean()
-        for i in range(3)
+        ((p[i] - g[i]) * distance_by_scipy(g[i])).sum() / share(g[i]) if g[i].any() else p[i].mean()
+        for i in range(4)
     ]
     assert boundary(logits, labels).item() == pytest.approx(np.mean(costs), rel=1e-4)
 
@@ -107,9 +113,9 @@ def test_hausdorff_by_hand(batch):
     logits, labels = batch
     p, g = logits.sigmoid().numpy(), labels.numpy()
     costs = []
-    for i in range(3):
+    for i in range(4):
         far = distance_by_scipy(g[i]) ** 2 + distance_by_scipy((p[i] > 0.5) * 1.0) ** 2
-        by_area = ((p[i] - g[i]) ** 2 * far).sum() / max(g[i].sum(), 1)
+        by_area = ((p[i] - g[i]) ** 2 * far).sum() / share(g[i])
         costs.append(by_area if g[i].any() else p[i].mean())
     assert boundary(logits, labels, "hausdorff").item() == pytest.approx(np.mean(costs), rel=1e-4)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from samling.errors import InputError
 
 WEIGHT_FILES = {"litemedsam": "lite_medsam.pth"}
+LITEMEDSAM_SHA256 = "79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76"
 
 
 def cache_folder() -> Path:

@@ -48,6 +48,7 @@ class OptimiserSection(Section):
     weight_decay: float = Field(default=0.0, ge=0)
     warmup_steps: int = Field(default=0, ge=0)
     cosine: bool = False
+    clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
 
 
 class AugmentSection(Section):

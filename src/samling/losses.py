@@ -56,8 +56,9 @@ def boundary(logits: Tensor, labels: Tensor, form: BoundaryForm = "kervadec") ->
 
     `kervadec` (Kervadec et al. 2019): Σ (p - g) φ, φ the signed distance to the label's boundary, so
     that a perfect mask costs 0. `hausdorff` (Karimi & Salcudean 2019): Σ (p - g)² (d_g² + d_p²). Both
-    are sums over the pixels divided by the label's area, so that small objects count as much as large
-    ones. An empty label has no boundary and costs the mean p.
+    are sums over the pixels divided by the label's area (at least a hundredth of the image, or a
+    speck would outweigh a batch), so that small objects count as much as large ones. An empty label
+    has no boundary and costs the mean p.
     """
     if form == "kervadec":
         return _kervadec(logits, labels)
@@ -67,9 +68,7 @@ def boundary(logits: Tensor, labels: Tensor, form: BoundaryForm = "kervadec") ->
 def _kervadec(logits: Tensor, labels: Tensor) -> Tensor:
     probability = logits.sigmoid()
     area = labels.flatten(1).sum(1)
-    cost = ((probability - labels) * signed_distance(labels)).flatten(1).sum(1) / area.clamp(
-        min=1.0
-    )
+    cost = ((probability - labels) * signed_distance(labels)).flatten(1).sum(1) / _share(labels)
     return torch.where(area == 0, probability.flatten(1).mean(1), cost).mean()
 
 
@@ -78,8 +77,14 @@ def _hausdorff(logits: Tensor, labels: Tensor) -> Tensor:
     predicted = (logits > 0).to(labels.dtype)
     distance = _boundary_distance(labels) ** 2 + _boundary_distance(predicted) ** 2
     area = labels.flatten(1).sum(1)
-    cost = ((probability - labels) ** 2 * distance).flatten(1).sum(1) / area.clamp(min=1.0)
+    cost = ((probability - labels) ** 2 * distance).flatten(1).sum(1) / _share(labels)
     return torch.where(area == 0, probability.flatten(1).mean(1), cost).mean()
+
+
+def _share(labels: Tensor) -> Tensor:
+    """(N,) label area in pixels, at least a hundredth of the image."""
+    pixels = labels.shape[-1] * labels.shape[-2]
+    return labels.flatten(1).sum(1).clamp(min=0.01 * pixels)
 
 
 @torch.no_grad()

@@ -91,6 +91,10 @@ def test_image_and_label_move_alike():
     differing = ((images[:, 0] > 0.5).float() != labels).float().mean((1, 2))
     assert differing.max() < 0.01
     assert set(labels.unique().tolist()) == {0.0, 1.0}
+    turned = Augmentation(**STILL | {"rotation_degrees": 15})
+    images, labels = moved(turned, count=50, centre=(78, 48), radius=12)
+    shift = (centroids(images[:, 0]) - centroids(labels)).mean(0)  # single ones are up to 0.3 px
+    assert shift.abs().max() < 0.05
 
 
 @pytest.mark.parametrize("gain", [0.15, 0.5])

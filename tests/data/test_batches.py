@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samling.data.batches import Planes, epoch_batches, read_planes
+from samling.data.batches import Planes, close_ups, epoch_batches, read_planes
 from samling.data.intensity import to_model
 from samling.data.store import Store
 from samling.prompts.frame import Frame
@@ -71,3 +71,32 @@ def test_parts_do_not_mix(tiny_store, part):
         i for other in ("train", "val") if other != part for i in getattr(store.splits, other).ids
     }
     assert not {name.partition("/")[2] for name in names} & others
+
+
+def test_close_ups_show_the_largest_object_alone():
+    images = np.full((3, 64, 64), 50, np.uint8)
+    labels = np.zeros((3, 64, 64), np.uint8)
+    labels[0, 20:36, 10:30] = 1  # 20 x 16 about (20, 28)
+    labels[0, 50:56, 20:26] = 1  # smaller, below the square of twice the box
+    labels[2, 0:20, 50:64] = 1  # cut by the edges
+    images[labels > 0] = 150
+    seen = close_ups(Planes(images, labels, ("a", "b", "c")), 2.0)
+    assert seen.names == ("a", "c")  # "b" has no object
+    assert seen.images.shape == seen.labels.shape == (2, 64, 64)
+    # 40 px become 64: the object is 32 x 26 and in the middle
+    rows, columns = np.where(seen.labels[0])
+    assert abs(np.ptp(columns) + 1 - 32) <= 2
+    assert abs(np.ptp(rows) + 1 - 25.6) <= 2
+    assert abs(columns.mean() + 0.5 - 32) <= 1
+    assert abs(rows.mean() + 0.5 - 32) <= 1
+    assert (seen.images[0][seen.labels[0] > 0] > 127).mean() > 0.95
+    assert seen.images[0].max() == 255
+    assert seen.images[0].min() == 0
+    # The region ends with the image: 27 columns are left of 40, the rest is padding
+    assert seen.labels[1].any()
+    assert not seen.images[1][:, 60:].any()
+
+
+def test_no_objects_have_no_close_ups():
+    planes = Planes(np.zeros((2, 32, 32), np.uint8), np.zeros((2, 32, 32), np.uint8), ("a", "b"))
+    assert len(close_ups(planes, 2.0)) == 0

@@ -28,6 +28,16 @@ def test_a_box_becomes_its_first_and_its_last_model_pixel():
     assert labels.dtype == np.int64
 
 
+def test_a_box_is_clipped_to_the_image():
+    seen, _ = box(-20, -5, 500, 70).tokens(FRAME)
+    np.testing.assert_array_equal(seen, box(0, 0, 128, 70).tokens(FRAME)[0])
+
+
+def test_the_last_pixel_of_a_tiny_box_is_not_before_its_first():
+    coords, _ = box(10, 20, 10.1, 20.2).tokens(Frame(1280, 1280, 256))
+    np.testing.assert_allclose(coords, [[2, 4], [2, 4]], atol=1e-5)
+
+
 def test_points_become_pixel_indices_with_one_padding_token():
     coords, labels = points((10.5, 20.5), (3, 4), labels=[1, 0]).tokens(FRAME)
     np.testing.assert_array_equal(coords, [[20.5, 40.5], [5.5, 7.5], [0, 0]])

@@ -63,7 +63,7 @@ def test_the_files_of_a_run(trained, small_store):
     assert files == expected
     assert load_recipe(AdaptRecipe, out / "config.yaml", []).training.epochs == 1
     about = json.loads((out / "environment.json").read_text())
-    assert about["data"] == {"small": Store.open(small_store).content_hash}
+    assert about["data"] == [["small", Store.open(small_store).content_hash]]
     [row] = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert row["epoch"] == 1
     assert row["step"] == 3

@@ -62,6 +62,11 @@ def embedding(model: Sam) -> torch.Tensor:
     return model.encode(image).image
 
 
+def assert_same(state, wanted):
+    assert state.keys() == wanted.keys()
+    assert all(torch.equal(state[key], value) for key, value in wanted.items())
+
+
 def test_the_untrained_base_is_always_the_same():
     torch.manual_seed(99)
     first = load_base("untrained")
@@ -209,7 +214,7 @@ def test_trained_weights_are_saved_under_their_own_names_and_put_back(small, sit
     again = trainee(other, section, train_encoder=True, seed=5)
     again.load_state(state)
     assert torch.equal(embedding(other), embedding(small))
-    assert all(torch.equal(again.state()[key], state[key]) for key in state)
+    assert_same(again.state(), state)
 
 
 def test_state_is_a_copy(small):
@@ -239,7 +244,7 @@ def test_loading_is_strict_and_changes_nothing(small, change, named):
     change(state)
     with pytest.raises(InputError, match=named):
         made.load_state(state, "adapter.safetensors")
-    assert all(torch.equal(made.state()[key], before[key]) for key in before)
+    assert_same(made.state(), before)
 
 
 def test_a_run_beside_its_base_is_loaded_from_anywhere(tiny_run, tmp_path, monkeypatch):

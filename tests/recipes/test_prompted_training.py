@@ -15,7 +15,7 @@ from samling.models.contract import Embedding, MaskLogits
 from samling.models.sam import Sam
 from samling.prompts.prompt import Token
 from samling.recipes.build import trainee
-from samling.recipes.prompted_training import read_training, run_training, validate
+from samling.recipes.prompted_training import read_training, run_training, score
 
 SIDE = 64
 
@@ -67,7 +67,8 @@ def test_training_changes_what_is_trained_and_nothing_else(tmp_path):
     rows, saved = train(made, settings(), tmp_path)
     after = made.model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in frozen.items())
-    assert all(not torch.equal(made.state()[key], before[key]) for key in before)
+    trained = made.state()
+    assert all(not torch.equal(trained[key], value) for key, value in before.items())
     assert len(saved) == 1
     assert rows[0]["step"] == 2
     assert not made.model.training
@@ -87,7 +88,8 @@ def test_a_batch_without_objects_is_no_error_and_no_lesson(tmp_path):
     section = settings(prompts=["box", "points"], batch_size=2)
     rows, _ = train(made, section, tmp_path, train=nothing)
     assert rows[0]["train"] == {"total": 0.0}
-    assert all(torch.equal(made.state()[key], value) for key, value in before.items())
+    after = made.state()
+    assert all(torch.equal(after[key], value) for key, value in before.items())
 
 
 def test_terms_are_means_over_prompt_kinds(tmp_path):
@@ -135,7 +137,7 @@ class Oracle(torch.nn.Module):
 def test_validation_scores_by_hand():
     some = planes(3, empty=[1])
     some.images[2] = np.minimum(some.images[2], 100)  # too dark: presence says no
-    scores = validate(Oracle(), settings(), some, 0, torch.device("cpu"), "fp32")
+    scores = score(Oracle(), settings(), some, None, 0, torch.device("cpu"), "fp32")
     assert scores["box"] == 1  # rectangles are their boxes; the empty image has none
     assert scores["point1"] == 0
     assert scores["auto"] == pytest.approx(2 / 3)  # found, rightly nothing, wrongly nothing
@@ -146,14 +148,15 @@ def test_validation_looks_at_the_largest_component():
     some = planes(1)
     some.labels[0, -5:, -5:] = 1  # a second, smaller one
     section = settings(prompts=["box"])
-    scores = validate(Oracle(), section, some, 0, torch.device("cpu"), "fp32")
+    scores = score(Oracle(), section, some, None, 0, torch.device("cpu"), "fp32")
     assert scores == {"box": 1, "score": 1}
 
 
 def test_validation_repeats_itself_and_leaves_no_gradients():
     made, section = start(), settings()
     first, again = (
-        validate(made.model, section, planes(3), 0, torch.device("cpu"), "fp32") for _ in range(2)
+        score(made.model, section, planes(3), None, 0, torch.device("cpu"), "fp32")
+        for _ in range(2)
     )
     assert first == again
     assert all(p.grad is None for p in made.parameters())

@@ -27,7 +27,7 @@ def test_a_new_run_says_what_it_is(tmp_path, settings, store):
     open_run(tmp_path / "run", settings, [store], BASE)
     assert load_recipe(AdaptRecipe, tmp_path / "run" / "config.yaml", []) == settings
     about = json.loads((tmp_path / "run" / "environment.json").read_text())
-    assert about["data"] == {"small": store.content_hash}
+    assert about["data"] == [["small", store.content_hash]]
     assert (about["base"], about["base_sha256"]) == ("b", "1" * 64)
     assert about["versions"]["torch"]
 

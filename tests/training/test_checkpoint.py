@@ -82,3 +82,14 @@ def test_the_lock_holds_between_processes_and_dies_with_its_process(tmp_path):
         holder.wait()
     with locked(tmp_path):
         pass
+
+
+def test_what_a_killed_writer_left_is_cleared_away(tmp_path):
+    leftovers = [tmp_path / ".checkpoint.pt.abc.part", tmp_path / "decoder" / ".best.pt.x.part"]
+    leftovers[1].parent.mkdir()
+    for path in leftovers:
+        path.write_bytes(b"half")
+    (tmp_path / "checkpoint.pt").write_bytes(b"whole")
+    with locked(tmp_path):
+        assert not any(path.exists() for path in leftovers)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == b"whole"

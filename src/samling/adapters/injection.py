@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from samling.atomic import atomic_path
@@ -187,4 +187,4 @@ def _set(model: nn.Module, path: str, module: nn.Module) -> None:
 def save_adapter(path: str | Path, state: dict[str, Tensor]) -> None:
     """Write adapter weights as safetensors, whole or not at all."""
     with atomic_path(path) as temporary:
-        save_file({key: value.contiguous().cpu() for key, value in state.items()}, temporary)
+        temporary.write_bytes(save({key: value.contiguous().cpu() for key, value in state.items()}))

@@ -24,7 +24,7 @@ class Augmentation:
         enlarge: largest share by which the content is shrunk instead (1: never).
         gain: intensity times 1 ± gain, gamma 2^±gain.
         zoom_chance: share of the images with an object that are seen close up instead: a square of
-            1.4 to 3 times the object, stretched to [0, 1] again, as `inference.zoom` shows it.
+            1.4 to 3 times the object, stretched to [0, 1] again, as `prompts.zoom` shows it.
     """
 
     rotation_degrees: float = 15.0

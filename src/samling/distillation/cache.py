@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -65,7 +65,7 @@ class EmbeddingCache:
         embedding = np.ascontiguousarray(embedding, dtype=np.float16)
         metadata = {"crc32": _checksum(embedding)}
         with atomic_path(self.path(plane)) as temporary:
-            save_file({"embedding": embedding}, temporary, metadata=metadata)
+            temporary.write_bytes(save({"embedding": embedding}, metadata))
 
     def fill(
         self,

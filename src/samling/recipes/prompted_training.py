@@ -9,7 +9,7 @@ import torch
 
 from samling.config import TrainingSection
 from samling.data.augment import Augmentation, augment
-from samling.data.batches import Planes, epoch_batches, read_planes
+from samling.data.batches import Planes, close_ups, epoch_batches, read_planes
 from samling.data.store import Store
 from samling.errors import InputError
 from samling.models.contract import Embedding
@@ -65,9 +65,10 @@ def run_training(
     report(
         f"{len(train)} training and {len(val)} validation images, {steps} steps an epoch, {kind}"
     )
+    closer = close_ups(val, settings.zoom) if settings.zoom else None
     task = Task(
         epoch_steps=partial(_epoch_steps, model, settings, train, seed, device, kind),
-        validate=partial(validate, model, settings, val, seed, device, kind),
+        validate=partial(score, model, settings, val, closer, seed, device, kind),
         state=adapted.state,
         load_state=adapted.load_state,
         save_best=save_best,
@@ -78,7 +79,7 @@ def run_training(
     optimizer = make(parameters, lr=options.rate, weight_decay=options.weight_decay)
     total = steps * settings.epochs
     schedule = Schedule(options.rate, total, options.warmup_steps, options.cosine)
-    fit(task, optimizer, schedule, out, epochs=settings.epochs, progress=report)
+    fit(task, optimizer, schedule, out, epochs=settings.epochs, progress=report, clip=options.clip)
 
 
 def _epoch_steps(
@@ -130,20 +131,38 @@ def _step(
     return means | {"total": total}, len(indices)
 
 
+def score(
+    model: Sam,
+    settings: TrainingSection,
+    val: Planes,
+    closer: Planes | None,
+    seed: int,
+    device: torch.device,
+    kind: str,
+) -> dict[str, float]:
+    """Mean Dice at model size per prompt kind, and their mean as `score`, which chooses the epoch.
+
+    Box and points: the largest component alone. Automatic: the union, empty images included. With
+    `closer` (see `close_ups`) boxes are answered from there, as the finished model will do.
+    """
+    protocols = [VALIDATION_PROTOCOLS[name] for name in settings.prompts]
+    means = validate(model, protocols, val, seed, device, kind)
+    if closer is not None and "box" in protocols:
+        means |= validate(model, ["box"], closer, seed, device, kind)
+    return means | {"score": float(np.mean(list(means.values())))}
+
+
 @torch.no_grad()
 def validate(
     model: Sam,
-    settings: TrainingSection,
+    protocols: list[str],
     planes: Planes,
     seed: int,
     device: torch.device,
     kind: str,
 ) -> dict[str, float]:
-    """Mean Dice at model size per prompt kind, their mean as `score`; the same prompts every time.
-
-    Box and points: the largest component alone. Automatic: the union, empty images included.
-    """
-    sums: dict[str, list[float]] = {VALIDATION_PROTOCOLS[name]: [] for name in settings.prompts}
+    """Mean Dice at model size per protocol; the same prompts every time."""
+    sums: dict[str, list[float]] = {protocol: [] for protocol in protocols}
     for start in range(0, len(planes), VALIDATION_BATCH):
         indices = np.arange(start, min(start + VALIDATION_BATCH, len(planes)))
         images, labels = (tensor.to(device) for tensor in planes.tensors(indices))
@@ -152,8 +171,7 @@ def validate(
             for protocol, scores in sums.items():
                 rng = generator(seed, f"validate {protocol}", step=start)
                 scores += _validate_batch(model, embedding, labels, protocol, rng)
-    means = {name: float(np.mean(scores)) if scores else 0.0 for name, scores in sums.items()}
-    return means | {"score": float(np.mean(list(means.values())))}
+    return {name: float(np.mean(scores)) if scores else 0.0 for name, scores in sums.items()}
 
 
 def _validate_batch(

@@ -18,7 +18,9 @@ def open_run(out: Path, settings: Section, stores: list[Store], base: Card) -> N
         InputError: `out` holds a run of other settings, other data or another base.
     """
     config = save_recipe(settings)
-    data = {store.name: store.content_hash for store in stores}
+    data = [
+        [store.name, store.content_hash] for store in stores
+    ]  # in order: it decides the batches
     about = {"data": data, "base": base.name, "base_sha256": base.base_sha256}
     if (out / "config.yaml").exists() and (out / "environment.json").exists():
         before = json.loads((out / "environment.json").read_text(encoding="utf-8"))

@@ -1,6 +1,7 @@
 """Checkpoints that survive a crash at any moment, and the lock of a run folder."""
 
 import fcntl
+import io
 import os
 import zipfile
 from collections.abc import Iterator
@@ -15,9 +16,15 @@ from samling.errors import InputError
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write tensors and plain values, whole or not at all."""
+    """Write tensors and plain values, whole or not at all.
+
+    Raises:
+        OSError: the disk is full. (Written from memory: torch.save itself would hide the reason.)
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
@@ -52,6 +59,8 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             remedy = "wait for it or choose another --out"
             raise InputError(folder, "another process is writing this run", remedy) from None
+        for leftover in folder.rglob(".*.part"):  # of a writer that was killed
+            leftover.unlink(missing_ok=True)
         stream.write(str(os.getpid()))
         stream.flush()
         yield

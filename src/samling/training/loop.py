@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from samling.errors import InputError
 from samling.training.checkpoint import read_checkpoint, save_checkpoint
 from samling.training.log import MetricsLog
 
@@ -67,7 +68,7 @@ def fit(
     *,
     epochs: int,
     progress: Callable[[str], None],
-    clip: float = 1.0,
+    clip: float,
 ) -> list[dict[str, Any]]:
     """Train for `epochs`, resuming from `folder`/checkpoint.pt if it is there.
 
@@ -128,13 +129,14 @@ def _train_epoch(
     reported = started = time.perf_counter()
     for run_step in task.epoch_steps(epoch):
         for group in optimizer.param_groups:
-            group["lr"] = schedule.at(step) * group.get("lr_scale", 1.0)
+            group["lr"] = schedule.at(step)
         optimizer.zero_grad(set_to_none=True)
         terms, count = run_step()
         terms["total"].backward()
         norm = torch.nn.utils.clip_grad_norm_(task.parameters, clip)
         if not torch.isfinite(norm):
-            raise FloatingPointError(f"the gradient is not finite at epoch {epoch}, step {step}")
+            where = f"epoch {epoch}, step {step}"
+            raise InputError(where, "the gradient is not finite", "lower the learning rate")
         optimizer.step()
         step, images = step + 1, images + count
         for name, value in terms.items():
