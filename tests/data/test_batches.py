@@ -92,7 +92,7 @@ def test_close_ups_show_the_largest_object_alone():
     assert (seen.images[0][seen.labels[0] > 0] > 127).mean() > 0.95
     assert seen.images[0].max() == 255
     assert seen.images[0].min() == 0
-    # The region ends with the image: 27 columns are left of 40, the rest is padding
+    # The region ends with the image: 27 columns and 30 rows are left of 40, padded at the right
     assert seen.labels[1].any()
     assert not seen.images[1][:, 60:].any()
 

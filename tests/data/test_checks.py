@@ -1,5 +1,6 @@
 """Checks: each kind of bad file gives its one problem, with a file, a reason and a remedy."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 
 from samling.data.checks import check_entries, check_entry
+from samling.data.readers.plane import ImagePlane
 from samling.data.sources.entry import Entry, MaskFile
 
 GREY = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
@@ -28,6 +30,20 @@ def test_a_clean_pair_becomes_a_case(tmp_path: Path) -> None:
     np.testing.assert_array_equal(checked.case.image, GREY)
     np.testing.assert_array_equal(checked.case.labels, MASK // 255)
     assert checked.case.source == tmp_path / "a.png" and checked.case.group == "g"
+
+
+def test_the_patient_comes_from_the_list_or_else_from_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = entry(tmp_path)
+    plane = ImagePlane(GREY, patient="hash")
+    monkeypatch.setattr("samling.data.checks.read_any", lambda path: plane)
+    cases = [
+        check_entry(replace(good, **known)).case
+        for known in ({}, {"group": None}, {"patient": "p", "group": None})
+    ]
+    found = [(case.patient, case.group) for case in cases if case is not None]
+    assert found == [("hash", "g"), ("hash", "hash"), ("p", "p")]
 
 
 @pytest.mark.parametrize(

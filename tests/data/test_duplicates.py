@@ -78,6 +78,13 @@ def test_groups_join_over_chains() -> None:
     assert merge_groups(["d", "b", "a", "c", "b"], pairs) == ["a", "b", "a", "a", "b"]
 
 
+def test_a_patient_joins_groups_and_a_group_joins_patients() -> None:
+    groups = ["a", "b", "c", "c", "e", "f"]
+    patients = ["1", "1", "2", "3", "3", None]
+    assert merge_groups(groups, [], patients) == ["a", "a", "c", "c", "c", "f"]
+    assert merge_groups(groups, [Pair(1, 4, 0.9, False)], patients) == [*"aaaaa", "f"]
+
+
 def test_five_thousand_pictures_take_seconds() -> None:
     generator = np.random.default_rng(0)
     many = list(generator.normal(size=(5000, 32, 32)).astype(np.float32))

@@ -5,7 +5,9 @@ import pickle
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -71,9 +73,31 @@ def test_the_hash_depends_on_content_alone(tmp_path: Path) -> None:
     other = cases()
     other[2].labels[3, 3] = 1  # type: ignore[index]
     changed = write_store(
-        tmp_path / "u.h5", other, SPLITS, name="mine", classes=("lesion",), licence="CC0"
+        tmp_path / "u.h5", other, SPLITS, name="mine", classes=("lesion", "cyst"), licence="CC0"
     )
     assert changed != write(tmp_path / "s.h5")
+
+
+@pytest.mark.parametrize(
+    "change", [{"group": "g2"}, {"spacing_mm": (0.1, 0.3)}, {"category": "malignant"}], ids=str
+)
+def test_the_hash_covers_what_is_known_of_a_case(tmp_path: Path, change: dict[str, Any]) -> None:
+    first, *rest = cases()
+    about = {"name": "mine", "classes": ("lesion", "cyst"), "licence": "CC0"}
+    changed = write_store(tmp_path / "t.h5", [replace(first, **change), *rest], SPLITS, **about)
+    assert changed != write(tmp_path / "s.h5")
+    Store.open(tmp_path / "t.h5").verify()
+
+
+def test_the_hash_covers_the_classes_and_whole_numbers_of_millimetres(tmp_path: Path) -> None:
+    first, *rest = cases()
+    whole = [replace(first, spacing_mm=(1, 2)), *rest]
+    found = {
+        write_store(tmp_path / "s.h5", whole, SPLITS, name="mine", classes=classes, licence="")
+        for classes in (("lesion", "cyst"), ("cyst", "lesion"))
+    }
+    assert len(found) == 2
+    Store.open(tmp_path / "s.h5").verify()
 
 
 def test_pickled_and_forked_stores_read_on(tmp_path: Path) -> None:

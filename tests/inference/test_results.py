@@ -3,17 +3,19 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
+from samling.errors import InputError
 from samling.inference.results import ResultFolder
 from samling.inference.segmenter import Object, box_around
 
 IMAGE = np.arange(600, dtype=np.uint16).reshape(20, 30)
 
 
-def thing(x0, x1):
+def thing(x0, x1, class_name="object"):
     mask = np.zeros(IMAGE.shape, dtype=bool)
     mask[5:15, x0:x1] = True
-    return Object(mask, 0.5, 0.25, 0.75, box_around(mask), "object")
+    return Object(mask, 0.5, 0.25, 0.75, box_around(mask), class_name)
 
 
 def rows(folder):
@@ -69,3 +71,46 @@ def test_an_empty_object_has_a_row_without_a_box(tmp_path):
     results.write_table()
     (row,) = rows(tmp_path)
     assert (row["area_px"], row["x0"], row["area_mm2"]) == ("0", "", "")
+
+
+def values_in(path):
+    return np.unique(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)).tolist()
+
+
+def test_masks_of_several_classes_hold_their_numbers(tmp_path):
+    results = ResultFolder(tmp_path, ("lesion", "cyst", "duct"))
+    path = results.add(Path("a.png"), IMAGE, [thing(2, 8, "duct"), thing(20, 30, "lesion")])
+    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert (mask[10, 4], mask[10, 25], mask[0, 0]) == (3, 1, 0)
+    one = ResultFolder(tmp_path / "one", ("lesion",))
+    assert values_in(one.add(Path("a.png"), IMAGE, [thing(2, 8, "lesion")])) == [0, 255]
+
+
+@pytest.mark.parametrize("classes", [("lesion",), ("lesion", "cyst")])
+def test_a_class_that_the_model_lacks_is_refused(tmp_path, classes):
+    results = ResultFolder(tmp_path, classes)
+    with pytest.raises(InputError, match="'tumour' is not a class of this model") as caught:
+        results.add(Path("x/a.png"), IMAGE, [thing(2, 8, "lesion"), thing(9, 12, "tumour")])
+    assert caught.value.where == "x/a.png, object 2, class"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("generic", ["object", "foreground"])
+def test_a_generic_model_takes_any_label(tmp_path, generic):
+    results = ResultFolder(tmp_path, (generic,))
+    assert values_in(results.add(Path("a.png"), IMAGE, [thing(2, 8, "tumour")])) == [0, 255]
+    results.write_table()
+    assert rows(tmp_path)[0]["class"] == "tumour"
+
+
+def test_a_failed_block_takes_back_files_rows_and_names(tmp_path):
+    results = ResultFolder(tmp_path)
+    results.add(Path("a.png"), IMAGE, [thing(2, 8)])
+    with pytest.raises(RuntimeError), results.all_or_nothing():
+        results.add(Path("b.dcm"), IMAGE, [thing(2, 8)], frame=0)
+        raise RuntimeError
+    with results.all_or_nothing():
+        assert results.add(Path("b.dcm"), IMAGE, [thing(2, 8)], frame=0).name == "b_f000.png"
+    results.write_table()
+    assert [row["mask"] for row in rows(tmp_path)] == ["a.png", "b_f000.png"]
+    assert len(list(tmp_path.iterdir())) == 5

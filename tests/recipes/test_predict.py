@@ -239,6 +239,50 @@ def test_every_frame_of_a_cine_loop_has_its_own_mask(cine, tmp_path):
         assert float(row["longest_diameter_mm"]) == pytest.approx(np.hypot(5, 2.5), rel=0.1)
 
 
+def test_a_loop_damaged_midway_leaves_nothing_behind(scans, cine, tmp_path, monkeypatch):
+    from samling.data.readers import dicom
+
+    whole = dicom.read_frames
+
+    def damaged(path):
+        for number, plane in enumerate(whole(path)):
+            if number == 2:
+                raise InputError(path, "cannot be decoded as DICOM", "export it again")
+            yield plane
+
+    monkeypatch.setattr(dicom, "read_frames", damaged)
+    summary = predict("filler", [scans / "a.png", cine, scans / "b.png"], tmp_path / "out")
+    assert [path.name for path, _ in summary.failed] == ["loop.dcm"]
+    assert [row["file"] for row in table(tmp_path / "out")] == ["a.png", "b.png"]
+    assert not list((tmp_path / "out").glob("loop*"))
+
+
+def test_what_was_done_is_in_the_table_when_the_run_is_stopped(scans, tmp_path, monkeypatch):
+    real = module.read_any
+
+    def stopped(path):
+        if path.name == "c.jpg":
+            raise KeyboardInterrupt
+        return real(path)
+
+    monkeypatch.setattr(module, "read_any", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        predict("filler", [scans], tmp_path / "out")
+    assert [row["file"] for row in table(tmp_path / "out")] == ["a.png", "b.png"]
+
+
+def test_masks_of_a_model_with_classes_hold_their_numbers(scans, tmp_path, use, card):
+    prompts = tmp_path / "prompts.json"
+    asked = [{"box": [5, 5, 20, 20], "class": "cyst"}, {"box": [40, 30, 70, 55]}]
+    prompts.write_text(json.dumps({"a.png": asked}))
+    predict("filler", [scans / "a.png"], tmp_path / "out", prompts_file=prompts)
+    mask = mask_of(tmp_path / "out", "a.png")
+    assert (mask[12, 12], mask[42, 55], mask[0, 0]) == (2, 1, 0)
+    use(card.model_copy(update={"classes": ("lesion",)}))
+    predict("filler", [scans / "a.png"], tmp_path / "one", auto=True)
+    assert set(np.unique(mask_of(tmp_path / "one", "a.png"))) == {0, 255}
+
+
 def test_a_loop_that_is_too_long_is_refused(cine, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "FRAMES_AT_MOST", 2)
     with pytest.raises(InputError, match="has 3 frames"):

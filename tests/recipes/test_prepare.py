@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from samling.data.splits import PARTS, committed_splits
+from samling.data.splits import PARTS, Splits, committed_splits
 from samling.data.store import Store
 from samling.errors import InputError
 from samling.recipes.prepare import check, prepare
@@ -94,6 +94,55 @@ def test_known_groups_stay_on_one_side(data: Path, tmp_path: Path) -> None:
     prepare(data, tmp_path / "s.h5")
     side = side_of(Store.open(tmp_path / "s.h5"))
     assert all(len({side[f"p{3 * g + k:02d}"] for k in range(3)}) == 1 for g in range(10))
+
+
+def as_dicom(path: Path, patient: str) -> None:
+    """Replace a PNG by a DICOM file of the same picture."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid
+
+    pixels = np.asarray(Image.open(path))
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = UltrasoundImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    dataset.Modality, dataset.PhotometricInterpretation = "US", "MONOCHROME2"
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.SamplesPerPixel, dataset.PixelRepresentation = 1, 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.PatientID, dataset.PixelData = patient, pixels.tobytes()
+    dataset.save_as(path.with_suffix(".dcm"), enforce_file_format=True)
+    path.unlink()
+
+
+def test_dicom_files_of_one_patient_stay_on_one_side(data: Path, tmp_path: Path) -> None:
+    for number in range(30):
+        as_dicom(data / "images" / f"p{number:02d}.png", f"Jane Doe {number % 10}")
+    report = prepare(data, tmp_path / "s.h5")
+    store = Store.open(tmp_path / "s.h5")
+    side = side_of(store)
+    assert report.groups == 10
+    assert all(len({side[f"p{n + k:02d}"] for k in (0, 10, 20)}) == 1 for n in range(10))
+    assert b"Jane" not in (tmp_path / "s.h5").read_bytes()
+
+
+def test_one_patient_for_all_is_said(data: Path, tmp_path: Path) -> None:
+    for number in range(30):
+        as_dicom(data / "images" / f"p{number:02d}.png", "ANONYMOUS")
+    report = prepare(data, tmp_path / "s.h5")
+    assert report.groups == 1 and any("PatientID" in note for note in report.notes)
+
+
+def test_a_group_and_a_patient_both_hold(data: Path, tmp_path: Path) -> None:
+    """Group n is cases 2n and 2n + 1, patient n cases 2n + 1 and 2n + 2, in chains of six."""
+    ends = {n: n % 6 in (0, 5) for n in range(30)}
+    rows = {f"p{n:02d}": f"g{n // 2},{'' if ends[n] else (n + 1) // 2}" for n in range(30)}
+    write_meta(data, "group_id,case_id", rows)
+    report = prepare(data, tmp_path / "s.h5")
+    side = side_of(Store.open(tmp_path / "s.h5"))
+    assert report.groups == 5
+    assert all(len({side[f"p{6 * c + k:02d}"] for k in range(6)}) == 1 for c in range(5))
 
 
 def test_a_given_split_is_kept_and_validation_is_cut_where_missing(
@@ -203,6 +252,43 @@ def test_busi_as_published_gets_the_committed_sides(shared_data: Path, tmp_path:
     assert committed is not None
     side = side_of(Store.open(tmp_path / "s.h5"))
     assert side == {id: committed.part_of()[id] for id in ids}
+
+
+@pytest.fixture
+def committed(monkeypatch: pytest.MonkeyPatch) -> Splits:
+    """A committed split of the set `data`: p00 to p25 training, then two and two."""
+    ids = [f"p{n:02d}" for n in range(30)]
+    splits = Splits.of({"train": ids[:26], "val": ids[26:28], "test": ids[28:]}, "by hand")
+    known = {"set": splits}
+    monkeypatch.setattr("samling.recipes.prepare.committed_splits", known.get)
+    return splits
+
+
+def test_a_committed_split_needs_nine_tenths_of_the_cases(
+    data: Path, tmp_path: Path, committed: Splits
+) -> None:
+    for number in range(3):
+        write_pair(data, f"q{number}", picture(100 + number))
+    report = prepare(data, tmp_path / "s.h5")
+    side = side_of(Store.open(tmp_path / "s.h5"))
+    assert report.split_rule.startswith("committed") and len(side) == 33
+    assert {id: side[id] for id in committed.part_of()} == committed.part_of()
+    write_pair(data, "q3", picture(103))
+    report = prepare(data, tmp_path / "s.h5")
+    assert not report.split_rule.startswith("committed")
+    assert "knows 30 of 34 cases" in report.text() and "own split" in report.text()
+
+
+def test_training_cases_that_resemble_a_committed_test_set_are_dropped(
+    data: Path, tmp_path: Path, committed: Splits
+) -> None:
+    write_pair(data, "p03", picture(28)[:, ::-1])
+    write_meta(data, "group_id", {"p05": "g", "p06": "g", "p27": "g"})
+    report = prepare(data, tmp_path / "s.h5")
+    splits = Store.open(tmp_path / "s.h5").splits
+    assert (splits.val, splits.test) == (committed.val, committed.test)
+    assert set(committed.train.ids) - set(splits.train.ids) == {"p03", "p05", "p06"}
+    assert any(note.startswith("3 cases") and "p03, p05, p06" in note for note in report.notes)
 
 
 def test_committed_split_of_busi(shared_data: Path, tmp_path: Path) -> None:

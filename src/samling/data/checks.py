@@ -50,13 +50,14 @@ def check_entry(entry: Entry) -> Checked:
     if not labels.any():
         empty = "has an empty mask: nothing here"
         problems.append(Problem(str(entry.image), empty, "nothing, if that is so", "info"))
+    patient = entry.patient or plane.patient
     case = Case(
         id=entry.id,
         image=plane.pixels.astype(np.float32),
         labels=labels,
         spacing_mm=entry.spacing_mm or plane.spacing_mm,
-        patient=entry.patient,
-        group=entry.group or entry.patient,
+        patient=patient,
+        group=entry.group or patient,
         category=entry.category,
         modality=entry.modality if plane.modality == "unknown" else plane.modality,
         source=entry.image,

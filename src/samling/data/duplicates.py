@@ -69,8 +69,14 @@ def near_duplicates(
     return [p for p in found if p.first not in slices or p.similarity >= ALIKE_BY_NATURE]
 
 
-def merge_groups(groups: Sequence[str], pairs: Sequence[Pair]) -> list[str]:
-    """Join groups that a pair ties together; a joined group has the smallest of its names."""
+def merge_groups(
+    groups: Sequence[str], pairs: Sequence[Pair], patients: Sequence[str | None] = ()
+) -> list[str]:
+    """Join groups that a pair or a patient ties together.
+
+    `patients`, where given, has one entry per case, None where unknown. A joined group has the
+    smallest of its names.
+    """
     parent = {group: group for group in groups}
 
     def root(group: str) -> str:
@@ -79,8 +85,13 @@ def merge_groups(groups: Sequence[str], pairs: Sequence[Pair]) -> list[str]:
             group = parent[group]
         return group
 
-    for pair in pairs:
-        low, high = sorted((root(groups[pair.first]), root(groups[pair.second])))
+    first_of: dict[str, str] = {}
+    ties = [(groups[pair.first], groups[pair.second]) for pair in pairs]
+    for group, patient in zip(groups, patients or [None] * len(groups), strict=True):
+        if patient is not None:
+            ties.append((first_of.setdefault(patient, group), group))
+    for one, other in ties:
+        low, high = sorted((root(one), root(other)))
         parent[high] = low
     return [root(group) for group in groups]
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -76,13 +76,14 @@ class StoreWriter:
         if missing := splits.part_of().keys() - ids:
             raise ValueError(f"the splits name cases that are not here: {sorted(missing)[:3]}")
         rows = [replace(row, group=(groups or {}).get(row.id, row.group)) for row in self._rows]
+        classes = classes or self._classes
         table = json.dumps([row.row() for row in rows])
         self._file.create_dataset("cases", data=np.frombuffer(table.encode(), np.uint8))
-        self._digest.update(splits.hash.encode())
+        _digest_tables(self._digest, rows, classes, splits)
         self._file.create_dataset(
             "splits", data=np.frombuffer(json.dumps(splits.to_dict()).encode(), np.uint8)
         )
-        self._file.attrs["classes"] = json.dumps(classes or self._classes)
+        self._file.attrs["classes"] = json.dumps(classes)
         self._file.attrs["content_hash"] = self._digest.hexdigest()
         self.finished = True
         return self._digest.hexdigest()
@@ -216,7 +217,7 @@ class Store:
         digest = hashlib.sha256()
         for id in self.ids:
             _digest_case(digest, id, *self._planes(self._rows[id]))
-        digest.update(self.splits.hash.encode())
+        _digest_tables(digest, list(self._rows.values()), self.classes, self.splits)
         if digest.hexdigest() != self.content_hash:
             raise InputError(self.path, "does not match its content hash", _AGAIN)
 
@@ -265,6 +266,18 @@ def _digest_case(digest: Any, id: str, image: NDArray[Any], labels: NDArray[Any]
     digest.update(f"{id}|{image.dtype.name}|{image.shape}|".encode())
     digest.update(np.ascontiguousarray(image).astype(image.dtype.newbyteorder("<"), copy=False))
     digest.update(np.ascontiguousarray(labels))
+
+
+def _digest_tables(
+    digest: Any, rows: Sequence[CaseMeta], classes: tuple[str, ...], splits: Splits
+) -> None:
+    """What changes training or its numbers: group, category and pixel size; classes; splits."""
+    for row in rows:
+        # 1 is read back as 1.0: both must give the same text
+        spacing = None if row.spacing_mm is None else [float(step) for step in row.spacing_mm]
+        digest.update(json.dumps([row.id, row.group, row.category, spacing]).encode())
+    digest.update(json.dumps(classes).encode())
+    digest.update(splits.hash.encode())
 
 
 def _check_schema(path: Path, file: h5py.File) -> None:

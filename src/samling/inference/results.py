@@ -2,7 +2,8 @@
 
 import csv
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,8 @@ COLUMNS = (
     "frame",
     "mask",
 )
+GENERIC = ("object", "foreground")
+"""Classes without a meaning: the only class of a model, where it has no better name."""
 _STEM_BYTES = 180  # leaves room for a suffix in the 255 bytes of a file name
 
 
@@ -41,12 +44,31 @@ class ResultFolder:
 
     Args:
         folder: made when the first result is written.
+        classes: those of the model. One generic class: objects may bear any name. One class: masks
+            are 0 and 255. More: masks hold class numbers, from 1, later objects on top.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, classes: Sequence[str] = GENERIC[:1]) -> None:
         self.folder = Path(folder)
+        self.classes = tuple(classes)
         self._taken = {"results.csv"}
         self._rows: list[dict[str, object]] = []
+        self._written: list[Path] = []
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """What is added inside the block is taken back if the block fails."""
+        rows, taken = len(self._rows), set(self._taken)
+        self._written = []
+        try:
+            yield
+        except BaseException:
+            for path in self._written:
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+            del self._rows[rows:]
+            self._taken = taken
+            raise
 
     def add(
         self,
@@ -65,15 +87,15 @@ class ResultFolder:
             frame: number of the frame in a cine loop, None for a single image.
 
         Raises:
-            InputError: the folder cannot be written.
+            InputError: the folder cannot be written, or an object is of no class of the model.
         """
+        mask = self._mask(source, image.shape, objects)
         stem = source.stem if frame is None else f"{source.stem}_f{frame:03d}"
         name = self._take(stem)
-        mask = np.zeros(image.shape, dtype=np.uint8)
-        for found in objects:
-            mask[found.mask] = 255
-        write_png(self.folder / f"{name}.png", mask)
-        write_png(self.folder / f"{name}_overlay.png", draw(image, objects))
+        overlay = draw(image, objects)
+        for path, picture in ((f"{name}.png", mask), (f"{name}_overlay.png", overlay)):
+            write_png(self.folder / path, picture)
+            self._written.append(self.folder / path)
         for number, found in enumerate(objects, start=1):
             row = _row(source, number, found, spacing_mm)
             self._rows.append(row | {"frame": frame, "mask": f"{name}.png"})
@@ -99,6 +121,22 @@ class ResultFolder:
             remedy = "free space or name another folder"
             raise InputError(path, f"cannot be written ({reason})", remedy) from error
         return path
+
+    def _mask(
+        self, source: Path, shape: tuple[int, ...], objects: Sequence[Object]
+    ) -> NDArray[np.uint8]:
+        mask = np.zeros(shape, dtype=np.uint8)
+        for number, found in enumerate(objects, start=1):
+            mask[found.mask] = self._value(found.class_name, f"{source}, object {number}, class")
+        return mask
+
+    def _value(self, class_name: str, where: str) -> int:
+        """Grey value of a class in the masks."""
+        free = len(self.classes) == 1 and self.classes[0] in GENERIC
+        if not free and class_name not in self.classes:
+            problem = f"{class_name!r} is not a class of this model"
+            raise InputError(where, problem, f"use {', '.join(self.classes)}")
+        return 255 if len(self.classes) == 1 else self.classes.index(class_name) + 1
 
     def _take(self, stem: str) -> str:
         """A name whose mask and overlay are both free, also where A.png and a.png are one file."""

@@ -81,29 +81,15 @@ def regress(
     report: Report,
 ) -> None:
     """Stage 1: fill the cache, then train the encoder; `model` ends with its best weights."""
-    device = next(model.parameters()).device
-    kind = best_precision(device)
-    cache = EmbeddingCache(
-        cache_folder() / "embeddings", master_card.base_sha256, model.embedding_size
-    )
-    images = [train.images, val.images]
-    if settings.embedding.flips:
-        images.append(train.images[:, :, ::-1])
-    planes = np.ascontiguousarray(np.concatenate(images))
-    report(f"teacher embeddings of {len(planes)} images (cached ones are kept)")
-    cache.fill(planes, partial(_encode, master.eval(), kind, device), advance=_announce(report))
-    encoder = model.image_encoder
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    for parameter in encoder.parameters():
-        parameter.requires_grad_(True)
-    steps = -(-len(train) // settings.embedding.batch_size)
-    options = settings.embedding.optimiser
-    parameters = list(encoder.parameters())
+    cache = _filled_cache(model, master, master_card, settings, train, val, report)
+    section, encoder = settings.embedding, model.image_encoder
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("image_encoder."))
+    options, parameters = section.optimiser, list(encoder.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=options.rate, weight_decay=options.weight_decay)
-    schedule = Schedule(
-        options.rate, steps * settings.embedding.epochs, options.warmup_steps, options.cosine
-    )
+    total = -(-len(train) // section.batch_size) * section.epochs
+    schedule = Schedule(options.rate, total, options.warmup_steps, options.cosine)
+    kind = best_precision(parameters[0].device)
     best: dict[str, Tensor] = {}
     task = Task(
         epoch_steps=partial(_regression_steps, model, settings, train, cache, kind),
@@ -116,16 +102,33 @@ def regress(
     folder = out / "embedding"
     folder.mkdir(exist_ok=True)
     fit(
-        task,
-        optimizer,
-        schedule,
-        folder,
-        epochs=settings.embedding.epochs,
-        progress=report,
-        clip=options.clip,
+        task, optimizer, schedule, folder, epochs=section.epochs, progress=report, clip=options.clip
     )
     if best:
         encoder.load_state_dict(best)
+
+
+def _filled_cache(
+    model: Sam,
+    master: Sam,
+    master_card: Card,
+    settings: DistillRecipe,
+    train: Planes,
+    val: Planes,
+    report: Report,
+) -> EmbeddingCache:
+    """The teacher's embeddings of all images, those that were missing computed now."""
+    device = next(model.parameters()).device
+    folder = cache_folder() / "embeddings"
+    cache = EmbeddingCache(folder, master_card.base_sha256, model.embedding_size)
+    images = [train.images, val.images]
+    if settings.embedding.flips:
+        images.append(train.images[:, :, ::-1])
+    planes = np.ascontiguousarray(np.concatenate(images))
+    report(f"teacher embeddings of {len(planes)} images (cached ones are kept)")
+    encode = partial(_encode, master.eval(), best_precision(device), device)
+    cache.fill(planes, encode, advance=_announce(report))
+    return cache
 
 
 def tune(

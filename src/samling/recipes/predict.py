@@ -57,7 +57,7 @@ def predict(
         auto: no prompts: the model looks for objects itself.
 
     Raises:
-        InputError: wrong use, or not one input could be used.
+        InputError: wrong use, the results cannot be written, or not one input could be used.
     """
     files, failed, notes = collect(inputs)
     _refuse_own_folder(out, files)
@@ -66,21 +66,10 @@ def predict(
     for asked in source.common or ():
         segmenter.require(asked.prompt)
     notes += _unused(source, files)
-    results, done, objects = ResultFolder(out), list[Path](), 0
-    for path in track(files, "predicting", "images"):
-        try:
-            objects += _predict_file(segmenter, path, source.of(path), results)
-            done.append(path)
-        except InputError as error:
-            if _is_about(error, out):
-                raise
-            failed.append((path, error))
-        except MemoryError:
-            problem = "needs more memory than there is"
-            failed.append((path, InputError(path, problem, "scale the image down or cut it")))
+    results = ResultFolder(out, segmenter.card.classes)
+    done, objects = _predict_files(segmenter, files, source, results, failed)
     if not done:
         raise _nothing_usable(failed)
-    results.write_table()
     reasons = tuple((path, _named(path, error)) for path, error in failed)
     return PredictSummary(out, tuple(done), reasons, objects, tuple(notes))
 
@@ -126,6 +115,34 @@ def _is_image(path: Path) -> bool:
         return kind_of(read_head(path)) is not None
     except InputError:
         return False
+
+
+def _predict_files(
+    segmenter: Segmenter,
+    files: Sequence[Path],
+    source: PromptSource,
+    results: ResultFolder,
+    failed: list[tuple[Path, InputError]],
+) -> tuple[list[Path], int]:
+    """Every file, whole or not at all; the table is written also when something stops the run."""
+    done, objects = list[Path](), 0
+    try:
+        for path in track(files, "predicting", "images"):
+            try:
+                with results.all_or_nothing():
+                    objects += _predict_file(segmenter, path, source.of(path), results)
+                done.append(path)
+            except InputError as error:
+                if _is_about(error, results.folder):
+                    raise
+                failed.append((path, error))
+            except MemoryError:
+                problem = "needs more memory than there is"
+                failed.append((path, InputError(path, problem, "scale the image down or cut it")))
+    finally:
+        if done:
+            results.write_table()
+    return done, objects
 
 
 def _predict_file(

@@ -28,6 +28,9 @@ from samling.data.splits import (
 )
 from samling.errors import InputError
 
+COMMITTED_SHARE = 0.9
+"""Share of the ids that a committed split must know: a few equal names are no public set."""
+
 
 @dataclass(frozen=True)
 class PrepareReport:
@@ -163,17 +166,43 @@ class _Plan:
 def _plan(survey: _Survey, listing: Listing, root: Path, name: str, seed: int) -> _Plan:
     """Groups from what is known and what looks alike; then the split."""
     pairs = near_duplicates(survey.thumbnails, [row.modality for row in survey.rows])
-    groups = merge_groups([row.group for row in survey.rows], pairs)
+    patients = [row.patient for row in survey.rows]
+    groups = merge_groups([row.group for row in survey.rows], pairs, patients)
     rows = [replace(row, group=group) for row, group in zip(survey.rows, groups, strict=True)]
-    committed = committed_splits(name) or committed_splits(listing.public_name)
     notes: list[str] = []
     if any(survey.parts.values()):
         splits = _given_split(rows, survey.parts, listing, root, seed, notes)
-    elif committed and set(committed.part_of()) & {row.id for row in rows}:
+    elif committed := _committed_for(rows, (name, listing.public_name), notes):
         splits = _committed_split(rows, committed, notes)
     else:
         splits = split_by_group(rows, seed=seed)
+    if len(rows) > 1 and len(set(groups)) == 1:
+        notes.append(
+            "all cases are one group and on one side of the split; where an anonymised PatientID "
+            "is the reason, name the patients in meta.csv, column case_id"
+        )
     return _Plan(rows, pairs, splits, notes)
+
+
+def _committed_for(
+    rows: Sequence[CaseMeta], names: Sequence[str], notes: list[str]
+) -> Splits | None:
+    """The committed split that knows these cases, not merely some of their names."""
+    refused: list[str] = []
+    for name in dict.fromkeys(names):
+        committed = committed_splits(name)
+        if committed is None:
+            continue
+        known = committed.part_of()
+        shared = sum(row.id in known for row in rows)
+        if shared >= COMMITTED_SHARE * len(rows):
+            return committed
+        refused.append(
+            f"the committed split of {name} knows {shared} of {len(rows)} cases, fewer than "
+            f"{COMMITTED_SHARE:.0%}: an own split was made"
+        )
+    notes += refused
+    return None
 
 
 def _committed_split(rows: Sequence[CaseMeta], committed: Splits, notes: list[str]) -> Splits:
@@ -187,8 +216,7 @@ def _committed_split(rows: Sequence[CaseMeta], committed: Splits, notes: list[st
         notes.append(f"{missing} cases of the committed split are not here")
     if left_out:
         notes.append(f"in no part, their group is in several: {', '.join(left_out[:5])}")
-    if crossing := crossing_groups(splits, rows):
-        notes.append(f"{len(crossing)} groups lie in several parts of the committed split")
+    splits = _without_twins(splits, rows, notes, "share a group with a later part of the split")
     return replace(splits, rule=f"committed: {committed.rule}")
 
 
@@ -212,7 +240,7 @@ def _given_split(
             named[part].append(row.id)
     given = Splits.of(named, "given with the data")
     if listing.official:
-        given = _without_twins(given, rows, notes)
+        given = _without_twins(given, rows, notes, "resemble the published test set")
     else:
         refuse_leaks(given, rows, str(root))
     splits, left_out = assign_rest(
@@ -223,17 +251,18 @@ def _given_split(
     return splits if splits.val.ids else _cut_validation(splits, rows, seed)
 
 
-def _without_twins(splits: Splits, rows: Sequence[CaseMeta], notes: list[str]) -> Splits:
-    """A published test set stays as it is: what resembles it leaves training and validation."""
+def _without_twins(splits: Splits, rows: Sequence[CaseMeta], notes: list[str], why: str) -> Splits:
+    """A shared test set stays as it is: its groups leave training and validation.
+
+    So do the groups of validation leave training; `why` says it in the note.
+    """
     dropped: set[str] = set()
     for parts in crossing_groups(splits, rows).values():
         last = next(part for part in ("test", "val") if part in parts)
         dropped |= {id for part, ids in parts.items() if part != last for id in ids}
     if dropped:
         names = ", ".join(sorted(dropped)[:5])
-        notes.append(
-            f"{len(dropped)} cases resemble the published test set and are in no part: {names}"
-        )
+        notes.append(f"{len(dropped)} cases {why} and are in no part: {names}")
     kept = {part: [id for id in splits.ids(part) if id not in dropped] for part in PARTS}
     return Splits.of(kept, splits.rule)
 

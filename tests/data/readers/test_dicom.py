@@ -75,6 +75,27 @@ def test_ct_becomes_hounsfield_units_plus_1024(tmp_path: Path) -> None:
     assert plane.modality == "ct" and plane.pixels.dtype == np.uint16
 
 
+def test_a_narrow_ct_does_not_wrap_around(tmp_path: Path) -> None:
+    ct = read_dicom(write(tmp_path / "a.dcm", Modality="CT"))
+    np.testing.assert_array_equal(ct.pixels, PIXELS.astype(int) + 1024)
+    dark = write(tmp_path / "b.dcm", Modality="CT", RescaleSlope=1, RescaleIntercept=-1024)
+    assert read_dicom(dark).pixels.dtype == np.uint16
+    np.testing.assert_array_equal(read_dicom(dark).pixels, PIXELS)
+    signed = read_dicom(write(tmp_path / "c.dcm", (PIXELS.astype(int) - 128).astype(np.int8)))
+    np.testing.assert_array_equal(signed.pixels, PIXELS)
+    assert signed.pixels.dtype == np.uint8
+
+
+def test_the_patient_is_a_hash_and_no_name(tmp_path: Path) -> None:
+    def patient(**fields: Any) -> str | None:
+        return read_any(write(tmp_path / "a.dcm", **fields)).patient
+
+    # printf %s "Doe 7" | sha256sum
+    assert patient(PatientID="Doe 7", PatientName="Doe") == "6877825072819630"
+    assert patient(PatientID="Doe 7 ") == patient(PatientID="Doe 7") != patient(PatientID="Doe 8")
+    assert patient() is patient(PatientID="") is patient(PatientID="  ") is None
+
+
 def test_pixel_spacing_is_row_then_column(tmp_path: Path) -> None:
     path = write(tmp_path / "a.dcm", PixelSpacing=[0.3, 0.2])
     assert read_dicom(path).spacing_mm == (0.3, 0.2)

@@ -1,5 +1,6 @@
-"""DICOM: a frame as a grey plane, its pixel size and modality; nothing is decoded unbounded."""
+"""DICOM: a frame as a grey plane, its pixel size, modality and patient; nothing is unbounded."""
 
+import hashlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -118,7 +119,13 @@ def _plane(path: Path, dataset: Dataset, frame: int, frames: int) -> ImagePlane:
         notes = (*notes, "16-bit")
     spacing, remarks = _spacing(dataset)
     modality = _MODALITIES.get(str(dataset.get("Modality", "")), "unknown")
-    return ImagePlane(grey, spacing, modality, (*notes, *remarks), frames)
+    return ImagePlane(grey, spacing, modality, (*notes, *remarks), frames, _patient(dataset))
+
+
+def _patient(dataset: Dataset) -> str | None:
+    """PatientID as 16 hexadecimal digits: equal for equal patients, and nobody's name."""
+    name = str(dataset.get("PatientID") or "").strip("\0 ")
+    return hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:16] if name else None
 
 
 def _coloured(indices: NDArray[np.generic], dataset: Dataset) -> NDArray[np.generic]:
@@ -134,13 +141,7 @@ def _luminance(path: Path, colour: NDArray[np.generic]) -> NDArray[np.uint8] | N
     if colour.dtype.kind != "u" or colour.dtype.itemsize > 2:
         raise InputError(path, "has colours beyond 16 bits", "export it with 8 or 16 bits")
     grey = np.round(colour[..., :3].astype(np.float64) @ np.array([0.299, 0.587, 0.114]))
-    return _unsigned(grey, colour.dtype.itemsize)
-
-
-def _unsigned(
-    values: NDArray[np.generic], bytes_each: int
-) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    return values.astype(np.uint8) if bytes_each == 1 else values.astype(np.uint16)
+    return grey.astype(np.uint8) if colour.dtype.itemsize == 1 else grey.astype(np.uint16)
 
 
 def _monochrome(
@@ -148,7 +149,8 @@ def _monochrome(
 ) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], tuple[str, ...]]:
     notes: tuple[str, ...] = ()
     whole = values.astype(np.int64)
-    if dataset.get("Modality") == "CT":
+    hounsfield_units = dataset.get("Modality") == "CT"
+    if hounsfield_units:
         hounsfield = np.round(apply_modality_lut(values, dataset)).astype(np.int64)
         whole = np.clip(hounsfield + CT_OFFSET, 0, 65535)
         notes = (f"stored as Hounsfield units + {CT_OFFSET}",)
@@ -161,7 +163,9 @@ def _monochrome(
         notes = (*notes, "inverted: it is stored with white as 0")
     if whole.min() < 0 or whole.max() > 65535:
         raise InputError(path, "has pixels beyond 16 bits", "export it with 8 or 16 bits")
-    return _unsigned(whole, values.dtype.itemsize), notes
+    # The offset leaves the 8 bits of a narrow CT; planes of one file are of one width.
+    narrow = values.dtype.itemsize == 1 and not hounsfield_units and whole.max() <= 255
+    return whole.astype(np.uint8) if narrow else whole.astype(np.uint16), notes
 
 
 def _spacing(dataset: Dataset) -> tuple[tuple[float, float] | None, tuple[str, ...]]:

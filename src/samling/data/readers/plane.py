@@ -21,6 +21,7 @@ class ImagePlane:
         modality: what the file says it is.
         notes: what was converted on the way, in words ("colour turned to grey").
         frames: planes that the file holds; more than 1 for a cine loop.
+        patient: whose picture it is, as a hash, so that no name gets out; None if not said.
     """
 
     pixels: NDArray[np.uint8] | NDArray[np.uint16]
@@ -28,6 +29,7 @@ class ImagePlane:
     modality: Modality = "unknown"
     notes: tuple[str, ...] = ()
     frames: int = 1
+    patient: str | None = None
 
 
 def read_any(path: str | Path, frame: int = 0) -> ImagePlane:
