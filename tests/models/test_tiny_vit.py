@@ -63,6 +63,19 @@ def test_the_biases_matter():
     assert (module(x) - with_biases).abs().max() > 1e-2
 
 
+def test_gradients_repeat_bit_for_bit():
+    """Or a resumed training would not end as an uninterrupted one; two threads are enough to differ."""
+    torch.set_num_threads(2)
+    module = randomised(WindowAttention(width=8, heads=2, window=16))
+    x = torch.randn(1, 256, 8)
+    gradients = []
+    for _ in range(20):
+        module.zero_grad()
+        module(x).square().sum().backward()
+        gradients.append(module.attention_biases.grad.clone())
+    assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("side", [8, 10])
 def test_windows_attend_for_themselves_and_padding_is_cut_off(side):

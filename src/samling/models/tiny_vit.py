@@ -113,8 +113,10 @@ class WindowAttention(nn.Module):
         # The checkpoint's rows are ordered head by head: q, k, v of head 0, then of head 1, ...
         qkv = self.qkv(self.norm(x)).view(windows, tokens, self.heads, 3, width // self.heads)
         q, k, v = qkv.permute(3, 0, 2, 1, 4)  # N, T, heads, 3, d -> 3, N, heads, T, d
-        bias = self.attention_biases[:, self.offsets].to(q.dtype)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.unsqueeze(0))
+        # index_select: the gradient of plain indexing is summed in another order every time
+        bias = self.attention_biases.index_select(1, self.offsets.flatten())
+        bias = bias.view(1, self.heads, tokens, tokens).to(q.dtype)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.proj(out.transpose(1, 2).reshape(windows, tokens, width))
 
 

@@ -159,10 +159,7 @@ def _speed(bundle: Path | None) -> Iterator[tuple[str, str]]:
     if any(find_spec(name) is None for name in ("torch", "transformers", "safetensors")):
         yield "not measured", "needs samling[train], or a bundle: samling doctor BUNDLE"
         return
-    # random weights take as long as trained ones
-    segmenter = load("untrained")
-    card = segmenter.card.model_copy(update={"prompts": ("box",)})
-    yield "light base", f"{_timed(Segmenter(segmenter.backend, card))} in PyTorch"
+    yield "base", f"{_timed(load('base'))} in PyTorch"
     published = PUBLISHED["litemedsam"]
     if is_published(cache_folder() / WEIGHT_FILES["litemedsam"], published):
         yield "litemedsam", f"{_timed(load('litemedsam'))} in PyTorch"
