@@ -54,6 +54,19 @@ def test_many_objects_of_many_images_are_decoded_as_one_by_one(sam, with_masks):
 
 
 @torch.no_grad()
+def test_each_object_has_its_mask_or_none(sam):
+    embedding = sam.encode(torch.rand(1, 1, SIDE, SIDE))
+    prompts = tokens(1)
+    given = torch.tensor([[True, False, True]])
+    mixed = sam.decode(embedding, prompts._replace(mask_given=given))
+    with_masks = sam.decode(embedding, prompts).masks
+    without = sam.decode(embedding, prompts._replace(masks=None)).masks
+    assert not torch.allclose(with_masks, without, atol=1e-3)
+    for index, source in enumerate((with_masks, without, with_masks)):
+        torch.testing.assert_close(mixed.masks[:, index], source[:, index], rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
 def test_multimask_gives_three_alternatives_prompt_by_prompt(sam):
     embedding = sam.encode(torch.rand(1, 1, SIDE, SIDE))
     prompts = tokens(1, objects=2)
