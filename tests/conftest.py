@@ -1,4 +1,4 @@
-"""What every test gets: fixed seeds, two threads, the shared real data, a tiny store."""
+"""What every test gets: fixed seeds, one thread, the shared real data, a tiny store."""
 
 import os
 import random
@@ -25,7 +25,7 @@ def fixed_seeds() -> Iterator[None]:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(0)
-        torch.set_num_threads(2)
+        torch.set_num_threads(1)
     yield
 
 

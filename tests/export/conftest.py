@@ -54,7 +54,8 @@ def tiny_model():
             joined = embedding.image[:, None] * prompt[..., None, None]  # (B, P, C, h, w)
             low = self.up(joined.flatten(0, 1)).reshape(batch, objects, 64, 64)
             if prompts.masks is not None:
-                low = low + prompts.masks
+                given = torch.ones(1) if prompts.mask_given is None else prompts.mask_given
+                low = low + prompts.masks * given.reshape(1, -1, 1, 1)
             return MaskLogits(low, prompt.mean(dim=-1))
 
     torch.manual_seed(0)
