@@ -143,8 +143,19 @@ def load_recipe(kind: type[R], recipe: str | Path, overrides: list[str]) -> R:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
-        known = ", ".join(kind.model_fields)
-        raise InputError(f"{path} {field}", first["msg"], f"top-level keys: {known}") from None
+        if first["type"] == "extra_forbidden":
+            keys = ", ".join(_keys_beside(kind, first["loc"]))
+            raise InputError(f"{path} {field}", "is no setting", f"use one of {keys}") from None
+        raise InputError(f"{path} {field}", first["msg"], "give a value of that kind") from None
+
+
+def _keys_beside(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The settings that exist where an unknown one was given."""
+    for name in location[:-1]:
+        inner = kind.model_fields[str(name)].annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            kind = inner
+    return list(kind.model_fields)
 
 
 def save_recipe(recipe: Section) -> str:

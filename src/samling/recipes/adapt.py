@@ -50,6 +50,9 @@ def adapt(
         )
         count = sum(p.numel() for p in adapted.parameters())
         report(f"training {count:,} weights on {device.type}")
+        if foundation.card.trained_on:
+            names = ", ".join(foundation.card.trained_on)
+            report(f"the base was trained on {names}: images of those sets among yours flatter it")
         train, val = read_training(opened, foundation.model.input_size)
         card = adapted_card(settings, foundation, opened)
         save_best = partial(_save, out, adapted, card)

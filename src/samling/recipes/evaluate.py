@@ -85,12 +85,24 @@ def evaluate(
     usable, notes = _usable(segmenter.card, protocols, segmenter.card.name)
     if not usable:
         raise InputError(model, " ".join(notes) or "no protocol", "give --prompts that it can do")
+    notes += _seen_before(segmenter.card, opened)
     measured = _Measured(segmenter.card.name, usable, notes=notes)
     if split == "test":
         notes.append(touch_test(out, str(model), segmenter.card, opened, say))
     _measure(measured, segmenter, opened, part, seed, load, say)
     return _write(measured, segmenter, opened, Path(out), given=(str(model), str(store)),
                   split=split, seed=seed)  # fmt: skip
+
+
+def _seen_before(card: Card, store: "Store") -> list[str]:
+    """A note if the model, or its base, was trained on sets whose images might be in this one."""
+    others = sorted(set(card.trained_on) - {store.name})
+    if not others:
+        return []
+    return [
+        f"Trained on {', '.join(others)} too: if images of those sets are among yours, under "
+        "whatever name, the scores flatter the model."
+    ]
 
 
 def check_no_leak(card: Card, store: "Store", model: str) -> None:
