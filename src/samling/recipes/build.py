@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from samling.adapters.bottleneck import LRAdapter, SerialAdapter
 from samling.adapters.injection import Injection, inject, select_sites
 from samling.atomic import atomic_path
-from samling.cache import LITEMEDSAM_SHA256, weights_path
+from samling.cache import LITEMEDSAM_SHA256, NAMED_MODELS, weights_path
 from samling.config import AdapterSection
 from samling.errors import InputError
 from samling.inference.card import Card
@@ -28,7 +28,6 @@ from samling.models.weights import (
 )
 from samling.training.randomness import seed_weights
 
-NAMED_BASES = ("base", "light", "litemedsam", "untrained")
 SHIPPED = Path(str(resources.files("samling") / "weights"))
 AUTOMATIC_WEIGHTS = ("prompt_encoder.automatic.", "presence.")
 """Weights of automatic mode: no published base has them, so every adaptation trains them."""
@@ -63,7 +62,7 @@ def load_base(name: str | Path) -> Base:
         return _light(str(name))
     folder = SHIPPED if str(name) == "base" else Path(name)
     if not (folder / "base.json").is_file():
-        known = ", ".join(NAMED_BASES)
+        known = ", ".join(NAMED_MODELS)
         raise InputError(name, "is no base", f"name one of {known} or a folder made by distill")
     card = Card.read(folder / "base.json")
     state = read_state(folder / "base.safetensors")

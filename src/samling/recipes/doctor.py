@@ -72,13 +72,15 @@ def doctor(data: Path | None = None) -> DoctorReport:
         from samling.recipes.prepare import check
 
         checked = check(data).text()
-    sections = (
+    sections = [
         Section("machine", tuple(_machine())),
         Section("installed", tuple(_installed())),
         Section("weights", tuple(_weights())),
-        Section("seconds per image (640 x 480, one box)", tuple(_speed(bundle))),
-    )
-    return DoctorReport(sections, checked)
+    ]
+    if not checked:  # whoever asks about data need not wait for models to be timed
+        title = "seconds per image (640 x 480, one box)"
+        sections.append(Section(title, tuple(_speed(bundle))))
+    return DoctorReport(tuple(sections), checked)
 
 
 def _machine() -> Iterator[tuple[str, str]]:
@@ -140,6 +142,7 @@ def _version(name: str) -> str | None:
 
 
 def _weights() -> Iterator[tuple[str, str]]:
+    yield "base", "comes with samling"
     for name, published in PUBLISHED.items():
         path = cache_folder() / WEIGHT_FILES[name]
         if not path.exists():

@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 
+from samling.cache import NAMED_MODELS
 from samling.errors import InputError
 from samling.inference.segmenter import Segmenter
 
@@ -28,6 +29,9 @@ def load(model: str | Path) -> Segmenter:
         raise InputError(
             path, problem, "name a run folder, a bundle (folder or .zip) or a known model"
         )
+    if not path.exists() and str(model) not in NAMED_MODELS:
+        names = ", ".join(NAMED_MODELS)
+        raise InputError(model, "does not exist", f"name a run, a bundle or one of {names}")
     if importlib.util.find_spec("torch") is None:
         problem = "is no bundle, and anything else needs PyTorch"
         raise InputError(model, problem, "pip install 'samling[train]', or give a bundle")
