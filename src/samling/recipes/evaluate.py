@@ -197,7 +197,7 @@ def _measure(
     timed(measured.name, segmenter, measured.protocols)
     card = segmenter.card
     if card.adapter is not None:
-        label = f"{card.base} without adapter"
+        label = f"{Path(card.base).name} without adapter"  # a report names no folder of its maker
         try:
             base = load(card.base)
             check_no_leak(base.card, store, card.base)
