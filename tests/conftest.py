@@ -12,6 +12,10 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Before PyTorch is imported, and for the processes that tests start: sums depend on the number of
+# threads, so fixtures of every scope must use the same. One, because busy machines make two spin.
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+
 # Shared machines are slow at times: no deadline per example, and the same examples in every run.
 settings.register_profile("samling", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("samling")

@@ -68,11 +68,13 @@ def adapt(
 
 def adapted_card(settings: AdaptRecipe, base: Base, stores: list[Store]) -> Card:
     """The card of an adapted run."""
+    learned = settings.training.epochs > 0
+    prompts = trained_prompts(settings.training.prompts) if learned else base.card.prompts
     hashes = [base.card.split_hash] if base.card.split_hash else []
     flags = {"train_decoder": settings.train_decoder, "train_encoder": settings.train_encoder}
     changes = {
         "name": settings.name,
-        "prompts": trained_prompts(settings.training.prompts),
+        "prompts": prompts,
         "zoom": settings.training.zoom,
         "classes": stores[0].classes,
         "split_hash": "+".join([*hashes, *(store.splits.hash for store in stores)]),

@@ -60,7 +60,10 @@ def distill(
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = student.model.to(device)
         train, val = read_training(opened, model.input_size)
-        regress(model, master.to(device), master_card, settings, train, val, out, report)
+        cache = EmbeddingCache(cache_folder() / "embeddings", whole, model.embedding_size)
+        flips = settings.embedding.flips
+        fill_cache(cache, master.to(device), train, val, flips=flips, report=report)
+        regress(model, cache, settings, train, val, out, report)
         tune(model, settings, train, val, out, report)
         card = _card(settings, student.card, master_card, opened)
         save_base(out, model, card)
@@ -70,18 +73,36 @@ def distill(
     return out
 
 
+def fill_cache(
+    cache: EmbeddingCache,
+    master: Sam,
+    train: Planes,
+    val: Planes,
+    *,
+    flips: bool,
+    report: Report,
+) -> None:
+    """Compute the teacher's embeddings that are missing; with `flips` of mirrored training images too."""
+    device = next(master.parameters()).device
+    images = [train.images, val.images]
+    if flips:
+        images.append(train.images[:, :, ::-1])
+    planes = np.ascontiguousarray(np.concatenate(images))
+    report(f"teacher embeddings of {len(planes)} images (cached ones are kept)")
+    encode = partial(_encode, master.eval(), best_precision(device), device)
+    cache.fill(planes, encode, advance=_announce(report))
+
+
 def regress(
     model: Sam,
-    master: Sam,
-    master_card: Card,
+    cache: EmbeddingCache,
     settings: DistillRecipe,
     train: Planes,
     val: Planes,
     out: Path,
     report: Report,
 ) -> None:
-    """Stage 1: fill the cache, then train the encoder; `model` ends with its best weights."""
-    cache = _filled_cache(model, master, master_card, settings, train, val, report)
+    """Stage 1: train the encoder on the cached embeddings; `model` ends with its best weights."""
     section, encoder = settings.embedding, model.image_encoder
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("image_encoder."))
@@ -106,29 +127,6 @@ def regress(
     )
     if best:
         encoder.load_state_dict(best)
-
-
-def _filled_cache(
-    model: Sam,
-    master: Sam,
-    master_card: Card,
-    settings: DistillRecipe,
-    train: Planes,
-    val: Planes,
-    report: Report,
-) -> EmbeddingCache:
-    """The teacher's embeddings of all images, those that were missing computed now."""
-    device = next(model.parameters()).device
-    folder = cache_folder() / "embeddings"
-    cache = EmbeddingCache(folder, master_card.base_sha256, model.embedding_size)
-    images = [train.images, val.images]
-    if settings.embedding.flips:
-        images.append(train.images[:, :, ::-1])
-    planes = np.ascontiguousarray(np.concatenate(images))
-    report(f"teacher embeddings of {len(planes)} images (cached ones are kept)")
-    encode = partial(_encode, master.eval(), best_precision(device), device)
-    cache.fill(planes, encode, advance=_announce(report))
-    return cache
 
 
 def tune(
@@ -236,11 +234,13 @@ def _restore(encoder: torch.nn.Module, best: dict[str, Tensor], state: dict[str,
 
 
 def _card(settings: DistillRecipe, student: Card, teacher: Card, stores: list[Store]) -> Card:
+    tuned = settings.decoder.epochs > 0  # else the teacher's decoder knows what the teacher knew
+    prompts = trained_prompts(settings.decoder.prompts) if tuned else teacher.prompts
     hashes = [teacher.split_hash] if teacher.split_hash else []
     changes = {
         "name": settings.name,
         "base": settings.name,
-        "prompts": trained_prompts(settings.decoder.prompts),
+        "prompts": prompts,
         "zoom": settings.decoder.zoom,
         "classes": stores[0].classes,
         "split_hash": "+".join([*hashes, *(store.splits.hash for store in stores)]),
