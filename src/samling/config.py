@@ -79,6 +79,9 @@ class TrainingSection(Section):
     )
     epochs: int = Field(default=15, ge=0)
     batch_size: int = Field(default=16, ge=1)
+    balance: float = Field(
+        default=1.0, ge=0, le=1, description="share of a store: its size to this power; 0: equal"
+    )
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     loss: LossSection = LossSection()
     optimiser: OptimiserSection = OptimiserSection()
@@ -110,6 +113,7 @@ class DistillRecipe(Section):
 
     name: str
     seed: int = Field(default=0, ge=0)
+    student: str = Field(default="light", description="the encoder, see models/tiny_vit.py: SHAPES")
     warm_start: bool = Field(default=True, description="start from the teacher where shapes fit")
     embedding: EmbeddingSection = EmbeddingSection()
     decoder: TrainingSection = TrainingSection()

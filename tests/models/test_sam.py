@@ -117,8 +117,9 @@ def test_sites_have_the_stated_width_and_layout(sam):
         assert after[1 if site.channels_first else -1] == site.width
 
 
-def test_gradients_reach_every_weight():
-    model = Sam("light", SIDE)
+@pytest.mark.parametrize("architecture", ["light", "lean"])
+def test_gradients_reach_every_weight(architecture):
+    model = Sam(architecture, SIDE)
     embedding = model.encode(torch.rand(2, 1, SIDE, SIDE))
     prompts = tokens(2)
     bare = prompts._replace(masks=None)
@@ -135,13 +136,34 @@ def test_gradients_reach_every_weight():
     assert dead == []
 
 
-def test_presence_looks_at_mean_and_maximum():
-    head = PresenceHead(2)
+def test_presence_weighs_mean_and_maximum_of_the_evidence():
+    head = PresenceHead(2, kinds=2)
     with torch.no_grad():
+        head.evidence.weight.copy_(torch.eye(2).view(2, 2, 1, 1))
+        head.evidence.bias.fill_(100.0)  # so far up GELU is the identity
         head.linear.weight.copy_(torch.tensor([[1.0, 10.0, 100.0, 1000.0]]))
         head.linear.bias.fill_(0.5)
-    embedding = torch.tensor([[[[1.0, 3.0]], [[5.0, 9.0]]]])
+    embedding = torch.tensor([[[[1.0, 3.0]], [[5.0, 9.0]]]]) - 100
     torch.testing.assert_close(head(embedding), torch.tensor([2 + 70 + 300 + 9000 + 0.5]))
+
+
+@torch.no_grad()
+def test_skips_start_without_effect_and_then_sharpen():
+    torch.manual_seed(0)
+    model = Sam("lean", SIDE).eval()
+    embedding = model.encode(torch.rand(2, 1, SIDE, SIDE))
+    assert [tuple(skip.shape) for skip in embedding.skips] == [(2, 32, 16, 16), (2, 64, 8, 8)]
+    prompts = tokens(2)
+    bare = model.decode(embedding._replace(skips=()), prompts).masks
+    torch.testing.assert_close(model.decode(embedding, prompts).masks, bare)
+    for conv in model.skips:
+        torch.nn.init.normal_(conv.weight, std=0.5)
+    sharper = model.encode(torch.rand(2, 1, SIDE, SIDE))
+    together = model.decode(sharper, prompts).masks
+    assert (together - model.decode(sharper._replace(skips=()), prompts).masks).abs().max() > 1e-3
+    one = PromptTokens(prompts.coords[1:, 2:], prompts.labels[1:, 2:], prompts.masks[1:, 2:])
+    alone = model.decode(sharper.rows([1]), one).masks
+    torch.testing.assert_close(alone[0, 0], together[1, 2], rtol=1e-3, atol=1e-4)
 
 
 def test_without_automatic_mode_there_is_no_presence():

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from samling.models.tiny_vit import (
-    DEPTHS,
-    WIDTHS,
+    SHAPES,
     ChannelNorm,
     ConvNorm,
     TinyViT,
@@ -100,22 +99,32 @@ def test_channel_norm_normalises_every_pixel():
     torch.testing.assert_close(norm(x)[1, :, 2, 3], scaled * norm.weight + norm.bias)
 
 
-@pytest.mark.parametrize(("stem", "count"), [("light", 5_746_112), ("full", 5_726_740)])
+@pytest.mark.parametrize(
+    ("stem", "count"),
+    [("light", 5_746_112), ("full", 5_726_740), ("lean", 5_509_952), ("tiny", 1_398_576)],
+)
 def test_number_of_weights(stem, count):
-    assert sum(p.numel() for p in TinyViT(stem).parameters()) == count
+    assert sum(p.numel() for p in TinyViT(SHAPES[stem]).parameters()) == count
 
 
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("stem", "side", "grid"),
-    [("light", 64, 4), ("light", 256, 16), ("light", 272, 17), ("full", 32, 8), ("full", 64, 16)],
+    [
+        ("light", 64, 4),
+        ("light", 256, 16),
+        ("light", 272, 17),
+        ("full", 32, 8),
+        ("full", 64, 16),
+        ("fine", 64, 8),
+    ],
 )
 def test_size_of_the_embedding(stem, side, grid):
-    assert TinyViT(stem).eval()(torch.rand(1, 3, side, side)).shape == (1, 256, grid, grid)
+    assert TinyViT(SHAPES[stem]).eval()(torch.rand(1, 3, side, side)).shape == (1, 256, grid, grid)
 
 
 def test_gradients_reach_every_weight():
-    encoder = TinyViT("light")
+    encoder = TinyViT(SHAPES["light"])
     encoder(torch.rand(2, 3, 64, 64)).square().mean().backward()
     dead = [name for name, p in encoder.named_parameters() if p.grad is None or not p.grad.any()]
     assert dead == []
@@ -125,7 +134,7 @@ def test_gradients_reach_every_weight():
 @torch.no_grad()
 def test_folding_batch_norms_changes_nothing_but_rounding():
     torch.manual_seed(1)
-    encoder = TinyViT("light").eval()
+    encoder = TinyViT(SHAPES["light"]).eval()
     for part in encoder.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.running_mean.normal_(0, 0.1)
@@ -152,6 +161,9 @@ def test_conv_norm_is_convolution_then_batch_norm():
 
 
 def test_there_are_twelve_blocks_of_the_stated_widths():
-    encoder = TinyViT("light")
-    assert [len(stage.blocks) for stage in encoder.layers] == list(DEPTHS)
-    assert sum(w * d for w, d in zip(WIDTHS, DEPTHS, strict=True)) == 1984
+    encoder = TinyViT(SHAPES["light"])
+    assert [len(stage.blocks) for stage in encoder.layers] == [2, 2, 6, 2]
+    assert (
+        sum(w * d for w, d in zip(SHAPES["light"].widths, SHAPES["light"].depths, strict=True))
+        == 1984
+    )

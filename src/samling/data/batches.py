@@ -86,6 +86,28 @@ def epoch_batches(
     count: int, batch_size: int, rng: np.random.Generator
 ) -> Iterator[NDArray[np.int64]]:
     """A random order of `count` cases in batches of `batch_size`; the last one may be smaller."""
-    order = rng.permutation(count)
-    for start in range(0, count, batch_size):
+    yield from _batches(rng.permutation(count), batch_size)
+
+
+def balanced_batches(
+    planes: Planes, exponent: float, batch_size: int, rng: np.random.Generator
+) -> Iterator[NDArray[np.int64]]:
+    """As `epoch_batches`, as many cases, but of every store in proportion to its size ** `exponent`.
+
+    1 leaves the stores as large as they are (every case once), 0 makes them equal. A case of a
+    large store may be left out of an epoch; one of a small store comes several times.
+    """
+    stores = np.array([name.partition("/")[0] for name in planes.names])
+    names, sizes = np.unique(stores, return_counts=True)
+    share = sizes**exponent / np.sum(sizes**exponent)
+    drawn = []
+    for name, count in zip(names, np.rint(share * len(planes)).astype(int), strict=True):
+        own = np.flatnonzero(stores == name)
+        rounds = [rng.permutation(own) for _ in range(-(-count // len(own)))]
+        drawn.append(np.concatenate(rounds)[:count] if rounds else own[:0])
+    yield from _batches(rng.permutation(np.concatenate(drawn)), batch_size)
+
+
+def _batches(order: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]

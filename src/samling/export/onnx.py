@@ -19,7 +19,7 @@ from samling.export.model_card import model_card
 from samling.export.parity import Parity, compare
 from samling.inference.bundle import Bundle
 from samling.inference.card import Card
-from samling.inference.onnx_backend import OnnxBackend
+from samling.inference.onnx_backend import SKIPS, OnnxBackend
 from samling.inference.segmenter import Segmenter
 from samling.inference.torch_backend import TorchBackend
 from samling.models.contract import Embedding, Promptable, PromptTokens
@@ -28,7 +28,7 @@ OPSET = 18
 
 
 class EncoderGraph(nn.Module):
-    """`image` (1, 1, S, S) -> `image_embeddings` (1, C, h, w)[, `presence` (1,) logit]."""
+    """`image` (1, 1, S, S) -> `image_embeddings` (1, C, h, w)[, `presence` (1,) logit][, skips]."""
 
     def __init__(self, model: Promptable, *, presence: bool) -> None:
         super().__init__()
@@ -38,16 +38,16 @@ class EncoderGraph(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """One image."""
         embedding = self._encode(image)
-        if self.presence and embedding.presence is not None:
-            return embedding.image, embedding.presence
-        return (embedding.image,)
+        presence = (embedding.presence,) if embedding.presence is not None else ()
+        return embedding.image, *(presence if self.presence else ()), *embedding.skips
 
 
 class DecoderGraph(nn.Module):
     """Prompts of P objects -> `low_res_masks` (P, 1, 4h, 4w) and `iou_predictions` (P, 1).
 
     Unlike SAM's, the batch holds objects: P and the number of tokens N are free. Labels are floats
-    as in SAM (-1 padding, 0, 1 points, 2, 3 corners), and 4 to 7 for the automatic prompt.
+    as in SAM (-1 padding, 0, 1 points, 2, 3 corners), and 4 to 7 for the automatic prompt. A model
+    with skip features takes them last, under the names that exports of SAM 2 use.
     """
 
     def __init__(self, model: Promptable) -> None:
@@ -62,9 +62,12 @@ class DecoderGraph(nn.Module):
         point_labels: Tensor,
         mask_input: Tensor,
         has_mask_input: Tensor,
+        high_res_feats_0: Tensor | None = None,
+        high_res_feats_1: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """(1, C, h, w), (P, N, 2), (P, N), (P, 1, 4h, 4w), (P,) -> masks and quality."""
-        embedding = Embedding(image_embeddings, None)
+        """(1, C, h, w), (P, N, 2), (P, N), (P, 1, 4h, 4w), (P,), skips -> masks and quality."""
+        skips = tuple(skip for skip in (high_res_feats_0, high_res_feats_1) if skip is not None)
+        embedding = Embedding(image_embeddings, None, skips)
         coords, labels = point_coords.unsqueeze(0), point_labels.long().unsqueeze(0)
         masks, given = mask_input[:, 0].unsqueeze(0), has_mask_input.unsqueeze(0) > 0
         decoded = self._decode(embedding, PromptTokens(coords, labels, masks, given))
@@ -105,7 +108,9 @@ def _encoder(model: Promptable, card: Card) -> bytes:
     graph = EncoderGraph(model, presence="automatic" in card.prompts)
     image = torch.linspace(0, 1, side * side).view(1, 1, side, side)
     with torch.inference_mode():
-        outputs = ["image_embeddings", "presence"][: len(graph(image))]
+        embedding = model.encode(image)
+    presence = ["presence"] if graph.presence and embedding.presence is not None else []
+    outputs = ["image_embeddings", *presence, *SKIPS[: len(embedding.skips)]]
     return _convert(graph, {"image": image}, {"image": None}, outputs)
 
 
@@ -113,14 +118,16 @@ def _decoder(model: Promptable, card: Card) -> bytes:
     side = card.embedding_size
     objects, tokens = torch.export.Dim("objects"), torch.export.Dim("tokens")
     with torch.inference_mode():
-        embedding = model.encode(torch.zeros(1, 1, card.input_size, card.input_size)).image
+        embedding = model.encode(torch.zeros(1, 1, card.input_size, card.input_size))
+    skips = dict(zip(SKIPS, embedding.skips, strict=False))
     # Two objects with three tokens: torch.export takes an example of 1 for a fixed size.
     inputs = {
-        "image_embeddings": embedding.clone(),
+        "image_embeddings": embedding.image.clone(),
         "point_coords": torch.rand(2, 3, 2) * card.input_size,
         "point_labels": torch.ones(2, 3),
         "mask_input": torch.zeros(2, 1, 4 * side, 4 * side),
         "has_mask_input": torch.zeros(2),
+        **{name: skip.clone() for name, skip in skips.items()},
     }
     shapes = {
         "image_embeddings": None,
@@ -128,6 +135,7 @@ def _decoder(model: Promptable, card: Card) -> bytes:
         "point_labels": {0: objects, 1: tokens},
         "mask_input": {0: objects},
         "has_mask_input": {0: objects},
+        **dict.fromkeys(skips),
     }
     graph = DecoderGraph(model)
     return _convert(graph, inputs, shapes, ["low_res_masks", "iou_predictions"])

@@ -13,6 +13,8 @@ class Encoding(NamedTuple):
     """(1, C, h, w)"""
     presence: float | None
     """Logit that the image holds any object; None if the model has no automatic mode."""
+    skips: tuple[NDArray[np.float32], ...] = ()
+    """Finer features for the decoder, see `samling.models.contract.Embedding`; () if it has none."""
 
 
 class Backend(Protocol):

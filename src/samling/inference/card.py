@@ -20,6 +20,9 @@ class Card(BaseModel):
     name: str
     base: str = Field(description="name of the frozen base the weights belong to")
     base_sha256: str = Field(description="hash of that base's weights, see models/weights.py")
+    architecture: str = Field(
+        default="light", description="the encoder, see models/tiny_vit.py: SHAPES"
+    )
     input_size: int = Field(
         default=256, ge=32, le=2048, description="side of the model's square, px"
     )

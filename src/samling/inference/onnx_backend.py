@@ -22,6 +22,8 @@ _DECODER_INPUTS = {
     "mask_input",
     "has_mask_input",
 }
+SKIPS = ("high_res_feats_0", "high_res_feats_1")
+"""Encoder outputs and decoder inputs of models with skip features, fine to coarse."""
 
 
 class OnnxBackend:
@@ -42,14 +44,19 @@ class OnnxBackend:
         options = _options(threads or usable_threads())
         self._encoder = _session(bundle.encoder, options, f"{where}/{ENCODER}", _ENCODER_INPUTS)
         self._decoder = _session(bundle.decoder, options, f"{where}/{DECODER}", _DECODER_INPUTS)
+        self._outputs = [output.name for output in self._encoder.get_outputs()]
         side = 4 * bundle.card.embedding_size
         self._no_mask = np.zeros((1, 1, side, side), dtype=np.float32)
 
     def encode(self, plane: NDArray[np.float32]) -> Encoding:
         """(S, S) model input in [0, 1] -> its encoding."""
         image = np.ascontiguousarray(plane, dtype=np.float32)[None, None]
-        outputs = self._encoder.run(None, {"image": image})
-        return Encoding(outputs[0], float(outputs[1][0]) if len(outputs) > 1 else None)
+        outputs = dict(zip(self._outputs, self._encoder.run(None, {"image": image}), strict=True))
+        presence = outputs.get("presence")
+        skips = tuple(outputs[name] for name in SKIPS if name in outputs)
+        return Encoding(
+            outputs["image_embeddings"], None if presence is None else float(presence[0]), skips
+        )
 
     def decode(
         self,
@@ -71,6 +78,7 @@ class OnnxBackend:
             "point_labels": labels.astype(np.float32),
             "mask_input": np.ascontiguousarray(planes, dtype=np.float32),
             "has_mask_input": given(count, dtype=np.float32),
+            **dict(zip(SKIPS, encoding.skips, strict=False)),
         }
         low, quality = self._decoder.run(["low_res_masks", "iou_predictions"], inputs)
         return low[:, 0], quality[:, 0]
@@ -124,7 +132,7 @@ def _session(model: bytes, options: Any, where: str, inputs: set[str]) -> Any:
             where, f"is not a usable ONNX model ({reason})", "export it again"
         ) from error
     names = {entry.name for entry in session.get_inputs()}
-    if names != inputs:
+    if names - set(SKIPS) != inputs:
         problem = f"has the inputs {sorted(names)} instead of {sorted(inputs)}"
         raise InputError(where, problem, "use a bundle made by samling export")
     return session

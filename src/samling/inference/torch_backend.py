@@ -32,7 +32,8 @@ class TorchBackend:
         images = torch.from_numpy(np.ascontiguousarray(plane))[None, None].to(self.device)
         embedding = self.model.encode(images)
         presence = None if embedding.presence is None else float(embedding.presence[0])
-        return Encoding(embedding.image.float().cpu().numpy(), presence)
+        image, *skips = (t.float().cpu().numpy() for t in (embedding.image, *embedding.skips))
+        return Encoding(image, presence, tuple(skips))
 
     @torch.inference_mode()
     def decode(
@@ -50,6 +51,9 @@ class TorchBackend:
             torch.from_numpy(labels)[None].to(device),
             None if masks is None else torch.from_numpy(masks)[None].to(device),
         )
-        embedding = Embedding(torch.from_numpy(encoding.embedding).to(device), None)
+        image, *skips = (
+            torch.from_numpy(part).to(device) for part in (encoding.embedding, *encoding.skips)
+        )
+        embedding = Embedding(image, None, tuple(skips))
         decoded = self.model.decode(embedding, tokens)
         return decoded.masks[0].float().cpu().numpy(), decoded.quality[0].float().cpu().numpy()

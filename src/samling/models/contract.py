@@ -26,6 +26,12 @@ class Embedding(NamedTuple):
     """(B, C, h, w)"""
     presence: Tensor | None
     """(B,) logit that the image holds any object; None without an automatic mode."""
+    skips: tuple[Tensor, ...] = ()
+    """(B, C / 8, 4h, 4w) and (B, C / 4, 2h, 2w) for the decoder's upscaling, or nothing."""
+
+    def rows(self, index: Tensor | list[int]) -> "Embedding":
+        """Image and skips of some images of the batch, without presence."""
+        return Embedding(self.image[index], None, tuple(skip[index] for skip in self.skips))
 
 
 class MaskLogits(NamedTuple):

@@ -2,26 +2,29 @@
 
 import torch
 from torch import Tensor, nn
-from transformers.models.sam.configuration_sam import SamMaskDecoderConfig
-from transformers.models.sam.modeling_sam import SamMaskDecoder
+from torch.nn import functional as F
 
 from samling.models.contract import Embedding, MaskLogits, PromptTokens, Site, Sites
+from samling.models.mask_decoder import MaskDecoder
 from samling.models.prompt_encoder import PromptEncoder
-from samling.models.tiny_vit import DEPTHS, EMBEDDING_CHANNELS, WIDTHS, Stem, TinyViT
+from samling.models.tiny_vit import EMBEDDING_CHANNELS, SHAPES, TinyViT
 
 
 class PresenceHead(nn.Module):
     """Is there anything to segment? (B, C, h, w) embedding -> (B,) logit.
 
-    Looks at the mean and at the maximum of every channel: a small lesion shows in the maximum only.
+    Every cell gives evidence on its own; its mean and its maximum are weighed. A small lesion shows in
+    the maximum only.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, kinds: int = 32) -> None:
         super().__init__()
-        self.linear = nn.Linear(2 * channels, 1)
+        self.evidence = nn.Conv2d(channels, kinds, 1)
+        self.linear = nn.Linear(2 * kinds, 1)
 
     def forward(self, embedding: Tensor) -> Tensor:
-        pooled = torch.cat([embedding.mean(dim=(2, 3)), embedding.amax(dim=(2, 3))], dim=1)
+        evidence = F.gelu(self.evidence(embedding))
+        pooled = torch.cat([evidence.mean(dim=(2, 3)), evidence.amax(dim=(2, 3))], dim=1)
         return self.linear(pooled).squeeze(1)
 
 
@@ -29,21 +32,27 @@ class Sam(nn.Module):
     """A promptable segmenter with a TinyViT encoder.
 
     Args:
-        stem: `full` (LiteMedSAM) or `light` (stride 4), see `samling.models.tiny_vit`.
+        architecture: name of an encoder, see `samling.models.tiny_vit.SHAPES`.
         input_size: side of the square input in pixels.
         automatic: whether the learned default prompt and the presence score are there.
     """
 
-    def __init__(self, stem: Stem, input_size: int = 256, *, automatic: bool = True) -> None:
+    def __init__(self, architecture: str, input_size: int = 256, *, automatic: bool = True) -> None:
         super().__init__()
-        self.input_size = input_size
-        self.image_encoder = TinyViT(stem)
-        self.embedding_size = input_size // self.image_encoder.stride
+        self.architecture, self.input_size = architecture, input_size
+        shape = SHAPES[architecture]
+        self.image_encoder = TinyViT(shape)
+        self.embedding_size = input_size // shape.stride
         self.prompt_encoder = PromptEncoder(input_size, self.embedding_size)
-        # SAM's own LayerNorms use 1e-5; transformers' default is 1e-6
-        config = SamMaskDecoderConfig(layer_norm_eps=1e-5, attn_implementation="sdpa")
-        self.mask_decoder = SamMaskDecoder(config)
+        self.mask_decoder = MaskDecoder()
         self.presence = PresenceHead(EMBEDDING_CHANNELS) if automatic else None
+        widths = (EMBEDDING_CHANNELS // 8, EMBEDDING_CHANNELS // 4) if shape.skips else ()
+        # From stages 0 and 1; zero at first, so that a decoder trained without them starts unchanged
+        self.skips = nn.ModuleList(
+            nn.Conv2d(shape.widths[stage], width, 1) for stage, width in enumerate(widths)
+        )
+        for parameter in self.skips.parameters():
+            nn.init.zeros_(parameter)
 
     @property
     def module(self) -> nn.Module:
@@ -52,9 +61,10 @@ class Sam(nn.Module):
 
     @property
     def sites(self) -> Sites:
-        """`block`: all 12 blocks; `conv`: MBConv bodies; `attention` and `mlp` of the other ten."""
+        """`block`: every block; `conv`: MBConv bodies of stage 0; `attention` and `mlp` of the others."""
         sites: Sites = {"block": [], "conv": [], "attention": [], "mlp": []}
-        for stage, (width, depth) in enumerate(zip(WIDTHS, DEPTHS, strict=True)):
+        shape = self.image_encoder.shape
+        for stage, (width, depth) in enumerate(zip(shape.widths, shape.depths, strict=True)):
             for index in range(depth):
                 path = f"image_encoder.layers.{stage}.blocks.{index}"
                 sites["block"].append(Site(path, width, stage, channels_first=True))
@@ -67,8 +77,10 @@ class Sam(nn.Module):
 
     def encode(self, images: Tensor) -> Embedding:
         """(B, 1, S, S) grey images in [0, 1] -> embedding (B, 256, h, w) and presence (B,)."""
-        embedding = self.image_encoder(images.expand(-1, 3, -1, -1))
-        return Embedding(embedding, None if self.presence is None else self.presence(embedding))
+        *levels, embedding = self.image_encoder.levels(images.expand(-1, 3, -1, -1))
+        skips = tuple(conv(levels[stage]) for stage, conv in enumerate(self.skips))
+        presence = None if self.presence is None else self.presence(embedding)
+        return Embedding(embedding, presence, skips)
 
     def decode(
         self, embedding: Embedding, prompts: PromptTokens, *, multimask: bool = False
@@ -86,14 +98,16 @@ class Sam(nn.Module):
         masks = None if prompts.masks is None else prompts.masks.flatten(0, 1).unsqueeze(1)
         given = None if prompts.mask_given is None else prompts.mask_given.flatten()
         dense = self.prompt_encoder.dense(masks, given, count)
-        image = (
-            embedding.image.repeat_interleave(objects, dim=0) if objects > 1 else embedding.image
+        image, *skips = (
+            part if objects == 1 else part.repeat_interleave(objects, dim=0)
+            for part in (embedding.image, *embedding.skips)
         )
-        logits, quality = self.mask_decoder(
-            image_embeddings=image,
-            image_positional_embeddings=self.prompt_encoder.grid().expand(count, -1, -1, -1),
-            sparse_prompt_embeddings=sparse.unsqueeze(1),
-            dense_prompt_embeddings=dense,
-            multimask_output=multimask,
+        logits, quality = self.mask_decoder.masks(
+            image,
+            self.prompt_encoder.grid(),
+            sparse,
+            dense,
+            tuple(skips),
+            multimask=multimask,
         )
         return MaskLogits(logits.reshape(batch, -1, *logits.shape[-2:]), quality.reshape(batch, -1))

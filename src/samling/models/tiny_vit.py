@@ -1,24 +1,62 @@
-"""TinyViT image encoder (Wu et al., ECCV 2022, arXiv 2207.10666) with a choice of stem and SAM's neck.
+"""TinyViT image encoder (Wu et al., ECCV 2022, arXiv 2207.10666) in several shapes, with SAM's neck."""
 
-Two stems: `full` keeps every pixel (LiteMedSAM: a 64x64 embedding at 256 px, 75 GFLOPs), `light`
-starts with stride 4 (a 16x16 embedding, 6 GFLOPs). The stages behind them are the same.
-"""
-
-from typing import Literal
+import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-Stem = Literal["full", "light"]
-WIDTHS = (64, 128, 160, 320)
-DEPTHS = (2, 2, 6, 2)
-HEADS = (2, 4, 5, 10)
 EMBEDDING_CHANNELS = 256
 MLP_RATIO = 4
-WINDOWS: dict[Stem, tuple[int, int, int]] = {"full": (7, 14, 7), "light": (8, 16, 8)}
-"""Attention windows of stages 1 to 3. The light ones divide 32, 16 and 16: nothing is padded at 256 px."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Dimensions of an encoder of four stages; the defaults are TinyViT-5M's widths and depths.
+
+    Args:
+        patch: stride of the stem, 1 or 4.
+        merging: stride behind stages 0, 1 and 2.
+        windows: attention windows of stages 1 to 3; a grid they do not divide is padded.
+        skips: whether features of a finer grid go to the mask decoder, see `Sam`.
+    """
+
+    patch: int
+    windows: tuple[int, int, int]
+    widths: tuple[int, int, int, int] = (64, 128, 160, 320)
+    depths: tuple[int, int, int, int] = (2, 2, 6, 2)
+    heads: tuple[int, int, int, int] = (2, 4, 5, 10)
+    merging: tuple[int, int, int] = (2, 2, 1)
+    skips: bool = False
+
+    @property
+    def stride(self) -> int:
+        """Pixels per cell of the embedding."""
+        return self.patch * math.prod(self.merging)
+
+
+SHAPES = {
+    "full": Shape(patch=1, windows=(7, 14, 7)),
+    "light": Shape(patch=4, windows=(8, 16, 8)),
+    "lean": Shape(patch=4, windows=(8, 16, 8), depths=(1, 1, 6, 2), skips=True),
+    "lean-bare": Shape(patch=4, windows=(8, 16, 8), depths=(1, 1, 6, 2)),
+    "fine": Shape(patch=4, windows=(8, 16, 8), depths=(1, 1, 6, 2), merging=(2, 1, 1)),
+    "tiny": Shape(
+        patch=4,
+        windows=(8, 16, 8),
+        widths=(32, 64, 96, 128),
+        depths=(1, 1, 4, 1),
+        heads=(1, 2, 3, 4),
+        skips=True,
+    ),
+}
+"""Encoders by name, with their GFLOPs at 256 px.
+
+`full` (75): LiteMedSAM's, a 64x64 embedding. `light` (4.7): TinyViT-5M behind a stem of stride 4, a 16x16
+embedding, windows that divide its grids. `lean` (3.9): one block less at the two finest stages, and
+skips; `lean-bare`: without skips. `fine`: a 32x32 embedding. `tiny`: 1.4 M weights."""
 
 
 class ConvNorm(nn.Sequential):
@@ -116,7 +154,12 @@ class WindowAttention(nn.Module):
         # index_select: the gradient of plain indexing is summed in another order every time
         bias = self.attention_biases.index_select(1, self.offsets.flatten())
         bias = bias.view(1, self.heads, tokens, tokens).to(q.dtype)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        if q.requires_grad and not q.is_cuda:
+            # The backward pass of PyTorch's fused CPU kernel takes five times as long as this one's
+            scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + bias
+            out = scores.softmax(-1) @ v
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.proj(out.transpose(1, 2).reshape(windows, tokens, width))
 
 
@@ -172,10 +215,11 @@ class Stage(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.downsample = downsample
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What the blocks give, and the same behind patch merging."""
         for block in self.blocks:
             x = block(x)
-        return x if self.downsample is None else self.downsample(x)
+        return x, x if self.downsample is None else self.downsample(x)
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -186,44 +230,49 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class TinyViT(nn.Module):
-    """TinyViT-5M with SAM's neck. (B, 3, S, S) -> (B, 256, S / stride, S / stride).
+    """Four stages and SAM's neck. (B, 3, S, S) -> (B, 256, S / stride, S / stride).
 
-    Strides 2, 2, 1 follow the stages, so the embedding is S / 4 behind the `full` stem and S / 16
-    behind the `light` one.
+    Args:
+        shape: see `SHAPES`.
     """
 
-    def __init__(self, stem: Stem) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.stem = stem
-        self.stride = 4 if stem == "full" else 16
-        first = WIDTHS[0]
-        kernel, stride = (1, 1) if stem == "full" else (3, 2)
+        self.shape = shape
+        first = shape.widths[0]
+        kernel, stride = (1, 1) if shape.patch == 1 else (3, 2)
         self.patch_embed = nn.Sequential(
             ConvNorm(3, first // 2, kernel, stride),
             nn.GELU(),
             ConvNorm(first // 2, first, kernel, stride),
         )
-        self.layers = nn.ModuleList(_stage(index, stem) for index in range(len(WIDTHS)))
+        self.layers = nn.ModuleList(_stage(index, shape) for index in range(len(shape.widths)))
         channels = EMBEDDING_CHANNELS
         self.neck = nn.Sequential(
-            nn.Conv2d(WIDTHS[-1], channels, 1, bias=False),
+            nn.Conv2d(shape.widths[-1], channels, 1, bias=False),
             ChannelNorm(channels, eps=1e-6),
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
             ChannelNorm(channels, eps=1e-6),
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.levels(x)[-1]
+
+    def levels(self, x: Tensor) -> list[Tensor]:
+        """What the blocks of the four stages give, from fine to coarse, and the embedding last."""
         x = self.patch_embed(x.contiguous(memory_format=torch.channels_last))
+        found = []
         for stage in self.layers:
-            x = stage(x)
-        return self.neck(x)
+            level, x = stage(x)
+            found.append(level)
+        return [*found, self.neck(x)]
 
 
-def _stage(index: int, stem: Stem) -> Stage:
-    width, depth = WIDTHS[index], DEPTHS[index]
-    last = index == len(WIDTHS) - 1
-    merging = None if last else PatchMerging(width, WIDTHS[index + 1], 1 if index == 2 else 2)
+def _stage(index: int, shape: Shape) -> Stage:
+    width, depth = shape.widths[index], shape.depths[index]
+    last = index == len(shape.widths) - 1
+    merging = None if last else PatchMerging(width, shape.widths[index + 1], shape.merging[index])
     if index == 0:
         return Stage([ConvBlock(width) for _ in range(depth)], merging)
-    window = WINDOWS[stem][index - 1]
-    return Stage([TinyViTBlock(width, HEADS[index], window) for _ in range(depth)], merging)
+    heads, window = shape.heads[index], shape.windows[index - 1]
+    return Stage([TinyViTBlock(width, heads, window) for _ in range(depth)], merging)

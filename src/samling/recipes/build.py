@@ -17,7 +17,7 @@ from samling.config import AdapterSection
 from samling.errors import InputError
 from samling.inference.card import Card
 from samling.models.sam import Sam
-from samling.models.tiny_vit import fold_norms
+from samling.models.tiny_vit import SHAPES, fold_norms
 from samling.models.weights import (
     litemedsam_state,
     load_strict,
@@ -59,7 +59,7 @@ def load_base(name: str | Path) -> Base:
     if str(name) == "litemedsam":
         return _litemedsam()
     if str(name) in ("light", "untrained"):
-        return _light(str(name))
+        return new_base("light", warm=str(name) == "light", name=str(name))
     folder = SHIPPED if str(name) == "base" else Path(name)
     if not (folder / "base.json").is_file():
         known = ", ".join(NAMED_MODELS)
@@ -70,7 +70,12 @@ def load_base(name: str | Path) -> Base:
         raise InputError(
             folder / "base.safetensors", "was altered since it was made", "distill again"
         )
-    model = Sam("light", card.input_size)
+    if card.architecture not in SHAPES:
+        problem = f"has an encoder unknown here, {card.architecture}"
+        raise InputError(folder / "base.json", problem, f"use one of {', '.join(SHAPES)}")
+    model = Sam(card.architecture, card.input_size).eval()
+    if not any(".bn." in key for key in state):  # distill folds them before its second stage
+        fold_norms(model)
     load_strict(model, state, str(folder / "base.safetensors"))
     return Base(model.eval(), card.model_copy(update={"base": str(name)}))
 
@@ -91,10 +96,15 @@ def _published_litemedsam() -> dict[str, Tensor]:
     return litemedsam_state(read_state(path))
 
 
-def _light(name: str) -> Base:
+def new_base(architecture: str, *, warm: bool, name: str = "light") -> Base:
+    """A model that is not trained yet: seeded weights, `warm` those of LiteMedSAM where shapes fit.
+
+    Raises:
+        InputError: LiteMedSAM's weights are not here.
+    """
     seed_weights(0)
-    model = Sam("light")
-    if name == "light":
+    model = Sam(architecture)
+    if warm:
         warm_start(model, _published_litemedsam())
     else:
         _spread_positions(model)
@@ -114,6 +124,7 @@ def _card(name: str, model: Sam, prompts: tuple[str, ...], licence: str) -> Card
             "name": name,
             "base": name,
             "base_sha256": sha,
+            "architecture": model.architecture,
             "input_size": model.input_size,
             "embedding_size": model.embedding_size,
             "prompts": prompts,
@@ -223,7 +234,7 @@ def trainee(
     Without one nothing is folded: such a model may be saved whole afterwards.
     """
     prefixes = list(AUTOMATIC_WEIGHTS)
-    prefixes += ["mask_decoder.", "prompt_encoder."] if train_decoder else []
+    prefixes += ["mask_decoder.", "prompt_encoder.", "skips."] if train_decoder else []
     prefixes += ["image_encoder."] if train_encoder else []
     extra = [name for name, _ in model.named_parameters() if name.startswith(tuple(prefixes))]
     for name, parameter in model.named_parameters():

@@ -18,8 +18,9 @@ from samling.distillation.decoupled import embedding_terms
 from samling.errors import InputError
 from samling.inference.card import Card
 from samling.models.sam import Sam
+from samling.models.tiny_vit import fold_norms
 from samling.models.weights import sha256_of_tensors
-from samling.recipes.build import load_base, load_torch, save_base, trainee
+from samling.recipes.build import load_torch, new_base, save_base, trainee
 from samling.recipes.prompted_training import Report, read_training, run_training, trained_prompts
 from samling.recipes.run_folder import draw_curves, open_run
 from samling.training.checkpoint import locked, read_checkpoint, save_checkpoint
@@ -56,7 +57,7 @@ def distill(
     master_card = master_card.model_copy(update={"base_sha256": whole})
     with locked(out):
         open_run(out, settings, opened, master_card)
-        student = load_base("light" if settings.warm_start else "untrained")
+        student = new_base(settings.student, warm=settings.warm_start)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = student.model.to(device)
         train, val = read_training(opened, model.input_size)
@@ -132,7 +133,11 @@ def regress(
 def tune(
     model: Sam, settings: DistillRecipe, train: Planes, val: Planes, out: Path, report: Report
 ) -> None:
-    """Stage 2: decoder (and encoder) with prompts in the loop; `model` ends with its best weights."""
+    """Stage 2: decoder (and encoder) with prompts in the loop; `model` ends with its best weights.
+
+    Batch norms are folded first: their statistics stay as stage 1 left them.
+    """
+    fold_norms(model.eval())
     student = trainee(
         model,
         AdapterSection(kind="none"),

@@ -59,7 +59,7 @@ def prompted_terms(
         return {}
     targets = [parts[rng.integers(len(parts))] for parts in found.values()]
     keep = torch.tensor(list(found), device=labels.device)
-    chosen = Embedding(embedding.image[keep], None)
+    chosen = embedding.rows(keep)
     wanted = torch.from_numpy(np.stack(targets)).to(labels)
     prompts = _simulate(targets, kind, rng)
     if kind == "points" and rng.random() < CORRECTION_CHANCE:

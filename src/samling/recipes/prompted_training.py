@@ -9,7 +9,7 @@ import torch
 
 from samling.config import TrainingSection
 from samling.data.augment import Augmentation, augment
-from samling.data.batches import Planes, close_ups, epoch_batches, read_planes
+from samling.data.batches import Planes, balanced_batches, close_ups, epoch_batches, read_planes
 from samling.data.store import Store
 from samling.errors import InputError
 from samling.models.contract import Embedding
@@ -92,7 +92,11 @@ def _epoch_steps(
     epoch: int,
 ) -> Iterator[Callable[[], tuple[Terms, int]]]:
     order = generator(seed, "order", epoch)
-    for number, indices in enumerate(epoch_batches(len(planes), settings.batch_size, order)):
+    if settings.balance < 1:
+        batches = balanced_batches(planes, settings.balance, settings.batch_size, order)
+    else:
+        batches = epoch_batches(len(planes), settings.batch_size, order)
+    for number, indices in enumerate(batches):
         rng = generator(seed, "step", epoch, number)
         yield partial(_step, model, settings, planes, indices, rng, device, kind)
 
@@ -191,7 +195,7 @@ def _validate_batch(
     if not keep:
         return []
     tokens = to_tokens([prompts[index][0] for index in keep], size, labels.device)
-    decoded = model.decode(Embedding(embedding.image[keep], None), tokens)
+    decoded = model.decode(embedding.rows(keep), tokens)
     return dice_scores(decoded.masks, _largest(labels[keep])).tolist()
 
 
