@@ -26,6 +26,8 @@ AUTOMATIC = {
     "model.prompt_encoder.automatic.weight",
     "model.presence.linear.weight",
     "model.presence.linear.bias",
+    "model.presence.evidence.weight",
+    "model.presence.evidence.bias",
 }
 NESTED = ("block", "conv", "attention", "mlp")
 
