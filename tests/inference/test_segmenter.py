@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from samling.errors import InputError
 from samling.inference.arrays import grey
-from samling.inference.segmenter import Segmenter, box_around
+from samling.inference.segmenter import Segmenter, box_around, regions_in_reach
 from samling.prompts.prompt import Prompt
 
 
@@ -152,3 +153,15 @@ def test_the_box_around_a_mask_is_that_of_its_pixels(pixels):
     xs, ys = [x for x, _ in pixels], [y for _, y in pixels]
     expected = (min(xs), min(ys), max(xs) + 1, max(ys) + 1) if pixels else None
     assert box_around(mask) == expected
+
+
+def test_specks_outside_of_the_box_are_dropped():
+    mask = np.zeros((20, 20), dtype=bool)
+    mask[5:10, 5:10] = mask[9:14, 9:14] = True  # one region that leaves the box
+    mask[0, 19] = mask[17:19, 0:2] = True
+    box = np.array([4.0, 4.0, 10.5, 10.5])
+    kept = regions_in_reach(mask, box)
+    expected, _ = ndimage.label(mask, np.ones((3, 3)))
+    assert np.array_equal(kept, expected == expected[7, 7])
+    elsewhere = np.array([14.0, 1.0, 16.0, 3.0])  # nothing in reach: better all than nothing
+    assert np.array_equal(regions_in_reach(mask, elsewhere), mask)

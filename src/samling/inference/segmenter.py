@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -137,15 +138,14 @@ class Segmenter:
         for prompt in prompts:
             if self.zooms(prompt):
                 logits, quality = self.decode_zoomed(encoded, prompt)
-                mask = logits > self.card.mask_threshold
-                objects.append(self._object(mask, quality, encoded))
+                objects.append(self._object(logits, prompt, quality, encoded))
                 continue
             low, quality = next(decoded)
             if prompt.automatic:
                 objects += find_objects(low, float(quality), encoded, self.card)
             else:
-                mask = encoded.frame.logits_to_original(low[None])[0] > self.card.mask_threshold
-                objects.append(self._object(mask, float(quality), encoded))
+                logits = encoded.frame.logits_to_original(low[None])[0]
+                objects.append(self._object(logits, prompt, float(quality), encoded))
         return objects
 
     def zooms(self, prompt: Prompt) -> bool:
@@ -270,7 +270,12 @@ class Segmenter:
         whole[top:bottom, left:right] = logits[0]
         return whole, float(quality[0])
 
-    def _object(self, mask: NDArray[np.bool_], quality: float, encoded: EncodedImage) -> Object:
+    def _object(
+        self, logits: NDArray[np.float32], prompt: Prompt, quality: float, encoded: EncodedImage
+    ) -> Object:
+        mask = logits > self.card.mask_threshold
+        if prompt.box is not None:
+            mask = regions_in_reach(mask, prompt.box)
         return Object(
             mask=mask,
             score=min(max(quality, 0.0), 1.0),
@@ -284,6 +289,21 @@ class Segmenter:
 def objects_at_most(height: int, width: int) -> int:
     """How many masks of this size are kept in memory at once, at least one."""
     return max(1, min(MAXIMUM_OBJECTS, MAXIMUM_MASK_BYTES // (height * width)))
+
+
+def regions_in_reach(mask: NDArray[np.bool_], box: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """`mask` without its 8-connected regions that lie wholly outside of `box`.
+
+    A stray speck far from the box would change the object's diameter, not its nature.
+    """
+    count, regions = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    if count <= 2:
+        return mask
+    x0, y0 = np.floor(box[:2]).astype(int).clip(0)
+    x1, y1 = np.ceil(box[2:]).astype(int)
+    reached = np.unique(regions[y0:y1, x0:x1])
+    reached = reached[reached > 0]
+    return np.isin(regions, reached) if len(reached) else mask
 
 
 def box_around(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
