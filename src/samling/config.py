@@ -105,6 +105,12 @@ class EmbeddingSection(Section):
     epochs: int = Field(default=10, ge=0)
     batch_size: int = Field(default=16, ge=1)
     flips: bool = Field(default=True, description="cache mirrored embeddings too")
+    mse: float = Field(default=1.0, ge=0, description="weight: squared error of the embedding")
+    cosine: float = Field(default=1.0, ge=0, description="weight: its direction, cell by cell")
+    levels: float = Field(default=0.0, ge=0, description="weight: deep supervision of every stage")
+    masks: float = Field(
+        default=0.0, ge=0, description="weight: masks of the teacher's decoder, boxes from labels"
+    )
     optimiser: OptimiserSection = OptimiserSection(kind="adamw", rate=1e-3, cosine=True)
 
 

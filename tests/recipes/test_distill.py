@@ -98,6 +98,29 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     assert ours.read_bytes() == theirs.read_bytes()
 
 
+def test_every_term_is_logged_and_resumes(small_store, teacher, cache, tmp_path):
+    """Deep supervision and masks in stage 1: killed after an epoch, it ends as if it had not been."""
+    more = ["embedding.levels=0.5", "embedding.masks=0.1", "embedding.flips=true"]
+    more += ["decoder.epochs=0", "student=tiny"]
+
+    def dying(line):
+        if line.startswith("epoch 1/2"):
+            raise KeyboardInterrupt
+
+    whole = run(small_store, teacher, tmp_path / "whole", *more)
+    with pytest.raises(KeyboardInterrupt):
+        run(small_store, teacher, tmp_path / "killed", *more, report=dying)
+    killed = run(small_store, teacher, tmp_path / "killed", *more)
+    log = (whole / "embedding" / "metrics.jsonl").read_text().splitlines()
+    means = json.loads(log[0])["train"]
+    assert set(means) == {"mse", "cosine", "levels", "masks", "total"}
+    expected = means["mse"] + means["cosine"] + 0.5 * means["levels"] + 0.1 * means["masks"]
+    assert means["total"] == pytest.approx(expected, rel=1e-4)
+    assert json.loads(log[1])["train"]["levels"] < means["levels"]
+    ours, theirs = (folder / "base.safetensors" for folder in (killed, whole))
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
 def test_another_teacher_is_not_the_same_run(distilled, small_store, tiny_run, cache):
     with pytest.raises(InputError, match="other settings, data or base"):
         run(small_store, str(tiny_run), distilled)
@@ -113,9 +136,11 @@ def test_a_student_with_a_frozen_encoder_loads_too(small_store, teacher, cache, 
         torch.testing.assert_close(
             made.encode(images).image, begun.encode(images).image, rtol=1e-3, atol=1e-4
         )
-    own = begun.state_dict()
+    own, taught = begun.state_dict(), load_torch(teacher)[0].state_dict()
     for key, value in made.state_dict().items():
-        if not key.startswith("image_encoder."):
+        if key.startswith(("mask_decoder.", "prompt_encoder.")):  # the teacher's are taken over
+            assert torch.equal(value, taught[key]), key
+        elif not key.startswith("image_encoder."):
             assert torch.equal(value, own[key]), key
 
 

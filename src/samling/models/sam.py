@@ -77,10 +77,19 @@ class Sam(nn.Module):
 
     def encode(self, images: Tensor) -> Embedding:
         """(B, 1, S, S) grey images in [0, 1] -> embedding (B, 256, h, w) and presence (B,)."""
-        *levels, embedding = self.image_encoder.levels(images.expand(-1, 3, -1, -1))
+        *levels, embedding = self.levels(images)
         skips = tuple(conv(levels[stage]) for stage, conv in enumerate(self.skips))
         presence = None if self.presence is None else self.presence(embedding)
         return Embedding(embedding, presence, skips)
+
+    @property
+    def level_widths(self) -> tuple[int, ...]:
+        """Channels of what `levels` gives before the embedding."""
+        return self.image_encoder.shape.widths
+
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """(B, 1, S, S) -> outputs (B, c, h, w) of the encoder's stages, and the embedding last."""
+        return self.image_encoder.levels(images.expand(-1, 3, -1, -1))
 
     def decode(
         self, embedding: Embedding, prompts: PromptTokens, *, multimask: bool = False
