@@ -15,14 +15,16 @@ adapt() { # name, recipe, key=value ...
   shift 2
   samling adapt "$recipe" --data "$out/busi.h5" --out "$out/$name" "$@"
 }
-short="training.epochs=6"
+short="training.epochs=5"
+boxes="$short training.prompts=[box]" # the losses one by one: boxes alone
 adapt k16 lg-medseg
 adapt zoom lg-medseg-zoom
 for k in 4 8 16 32; do adapt "short-k$k" lg-medseg adapter.rank=$k $short; done
 adapt short-serial serial $short
-adapt focal lg-medseg $short training.loss.dice=0 training.loss.mask_iou=0 training.loss.boundary=0
-adapt dice lg-medseg $short training.loss.mask_iou=0 training.loss.boundary=0
-adapt iou lg-medseg $short training.loss.boundary=0
+adapt focal lg-medseg $boxes training.loss.dice=0 training.loss.mask_iou=0 training.loss.boundary=0
+adapt dice lg-medseg $boxes training.loss.mask_iou=0 training.loss.boundary=0
+adapt iou lg-medseg $boxes training.loss.boundary=0
+adapt boundary lg-medseg $boxes
 
 measure() { # name, model
   [ -f "$out/test/$1/report.html" ] || samling evaluate "$2" --data "$out/busi.h5" --split test \
@@ -30,7 +32,7 @@ measure() { # name, model
 }
 measure litemedsam litemedsam
 measure base base
-for name in k16 zoom short-serial short-k4 short-k8 short-k16 short-k32 focal dice iou; do
+for name in k16 zoom short-serial short-k4 short-k8 short-k16 short-k32 focal dice iou boundary; do
   measure "$name" "$out/$name"
 done
 

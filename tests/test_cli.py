@@ -182,7 +182,7 @@ def test_a_full_disk_reported_by_a_library_is_recognised() -> None:
 def test_a_missing_extra_names_what_to_install() -> None:
     text = cli.explain(ModuleNotFoundError("No module named 'torch'", name="torch.nn"))
     assert text is not None
-    assert "pip install 'samling[train]'" in text
+    assert "pip install '.[train]'" in text
     text = cli.explain(ModuleNotFoundError("No module named 'onnx'", name="onnx"))
     assert text is not None
     assert "samling[export]" in text

@@ -344,7 +344,9 @@ def explain(error: Exception) -> str | None:
         module = (error.name or "").partition(".")[0]
         extra = EXTRA_OF.get(module)
         text = f"this needs samling[{extra}] ({module} is not installed). Remedy: "
-        return text + f"pip install 'samling[{extra}]'." if extra else None
+        return (
+            text + f"pip install '.[{extra}]' in the folder of samling's source." if extra else None
+        )
     if isinstance(error, OSError):
         return _explain_os(error)
     return None
