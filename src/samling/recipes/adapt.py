@@ -76,7 +76,7 @@ def adapted_card(settings: AdaptRecipe, base: Base, stores: list[Store]) -> Card
         "name": settings.name,
         "prompts": prompts,
         "zoom": settings.training.zoom,
-        "classes": stores[0].classes,
+        "classes": stores[0].classes if len({s.classes for s in stores}) == 1 else ("object",),
         "split_hash": "+".join([*hashes, *(store.splits.hash for store in stores)]),
         "trained_on": (*base.card.trained_on, *(store.name for store in stores)),
         "licence": f"base {base.card.licence}; data {', '.join(store.licence for store in stores)}",

@@ -119,7 +119,7 @@ def _card(settings: DistillRecipe, student: Card, teacher: Card, stores: list[St
         "base": settings.name,
         "prompts": prompts,
         "zoom": settings.decoder.zoom,
-        "classes": stores[0].classes,
+        "classes": stores[0].classes if len({s.classes for s in stores}) == 1 else ("object",),
         "split_hash": "+".join([*hashes, *(store.splits.hash for store in stores)]),
         "trained_on": (*teacher.trained_on, *(store.name for store in stores)),
         "licence": f"teacher {teacher.licence}; data {', '.join(s.licence for s in stores)}",
