@@ -9,8 +9,15 @@ from samling.adapters.injection import save_adapter
 from samling.config import AdaptRecipe, load_recipe
 from samling.data.store import Store
 from samling.inference.card import Card
+from samling.models.weights import read_state
 from samling.recipes.build import Base, Trainee, load_base, trainee
-from samling.recipes.prompted_training import Report, read_training, run_training, trained_prompts
+from samling.recipes.prompted_training import (
+    Report,
+    calibrate,
+    read_training,
+    run_training,
+    trained_prompts,
+)
 from samling.recipes.run_folder import draw_curves, open_run
 from samling.training.checkpoint import locked
 
@@ -24,7 +31,9 @@ def adapt(
     *,
     report: Report = print,
 ) -> Path:
-    """Train an adapter on the training cases of `stores`, choose the epoch on their validation cases.
+    """Train an adapter on the training cases of `stores`; their validation cases choose the epoch.
+
+    They also choose the threshold at which masks are cut.
 
     The run folder `out` gets config.yaml, environment.json, metrics.jsonl, checkpoint.pt,
     adapter.safetensors, adapter.json and curves.png. An interrupted run goes on where it stopped.
@@ -60,7 +69,12 @@ def adapt(
             adapted, settings.training, train, val, out,
             seed=settings.seed, report=report, save_best=save_best,
         )  # fmt: skip
-        if not settings.training.epochs:
+        if settings.training.epochs:
+            path = out / "adapter.safetensors"
+            adapted.load_state(read_state(path), str(path))
+            cut = calibrate(adapted, settings.training, val, seed=settings.seed, report=report)
+            card.model_copy(update={"mask_threshold": cut}).save(out / "adapter.json")
+        else:
             save_best()
         draw_curves(out)
     return out

@@ -14,7 +14,13 @@ from samling.models.tiny_vit import fold_norms
 from samling.models.weights import sha256_of_tensors, warm_start
 from samling.recipes.build import load_torch, new_base, save_base, trainee
 from samling.recipes.embedding_stage import fill_cache, open_cache, regress
-from samling.recipes.prompted_training import Report, read_training, run_training, trained_prompts
+from samling.recipes.prompted_training import (
+    Report,
+    calibrate,
+    read_training,
+    run_training,
+    trained_prompts,
+)
 from samling.recipes.run_folder import draw_curves, open_run
 from samling.training.checkpoint import locked, read_checkpoint, save_checkpoint
 
@@ -61,8 +67,9 @@ def distill(
             cache = open_cache(whole, model, settings.embedding)
             fill_cache(cache, master.to(device), settings.embedding, train, val, report)
             regress(model, master.level_widths, cache, settings, train, val, out, report)
-        tune(model, settings, train, val, out, report)
+        threshold = tune(model, settings, train, val, out, report)
         card = _card(settings, student.card, master_card, opened)
+        card = card.model_copy(update={"mask_threshold": threshold})
         save_base(out, model, card)
         draw_curves(out / "decoder")
         if settings.decoder.epochs:
@@ -82,10 +89,13 @@ def take_over_decoder(student: Sam, master: Sam) -> None:
 
 def tune(
     model: Sam, settings: DistillRecipe, train: Planes, val: Planes, out: Path, report: Report
-) -> None:
+) -> float:
     """Stage 2: decoder (and encoder) with prompts in the loop; `model` ends with its best weights.
 
     Batch norms are folded first: their statistics stay as stage 1 left them.
+
+    Returns:
+        The threshold at which masks are cut best.
     """
     fold_norms(model.eval())
     student = trainee(
@@ -108,6 +118,9 @@ def tune(
     saved = read_checkpoint(path)
     if saved:
         student.load_state(saved["state"])
+    if not settings.decoder.epochs:
+        return 0.0
+    return calibrate(student, settings.decoder, val, seed=settings.seed, report=report)
 
 
 def _card(settings: DistillRecipe, student: Card, teacher: Card, stores: list[Store]) -> Card:
