@@ -17,13 +17,14 @@ EXTRA_OF = {
         ("torch", "transformers", "h5py", "safetensors", "tensorboard", "matplotlib"), "train"
     ),
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
+    "skimage": "train",
 }
 
 app = typer.Typer(
     name="samling",
     help=(
         "Adapt a foundation segmenter to an organ and a modality, measure it, put it to work.\n\n"
-        "The usual order: doctor, prepare, adapt, evaluate, export, predict. `samling demo` runs "
+        "The usual order: doctor, prepare, adapt, evaluate, compare, export, predict. `samling demo` runs "
         "them all on made-up ultrasound; `samling VERB --help` explains one.\n\n"
         "MODEL is a run folder, a bundle (folder or zip) or a name: base, litemedsam.\n\n"
         "Exit codes: 0 done, 1 some inputs failed (listed; the others are done), 2 wrong use or "
@@ -204,6 +205,34 @@ def evaluate(
 
     kinds = [kind.strip() for kind in prompts.split(",") if kind.strip()]
     say(recipe(model, data, out, split, kinds, mean_over=mean, progress=say))
+
+
+@app.command()
+def compare(
+    plan: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="The plan; see below.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="OUT", help="Folder; resumed if it exists.")
+    ],
+) -> None:
+    """Measure many methods on many data sets.
+
+    Methods x stores x prompts x seeds, with intervals and paired tests over patients. What is done
+    is kept: stop it at any moment and run it again. What fails is listed, the rest goes on. Writes
+    tables (Markdown, LaTeX, CSV), box plots, overlays of every method, accuracy against cost, and
+    report.html, one file to send to a colleague.
+
+    A plan, at its shortest: {name: breast, stores: {busi: busi.h5}, methods: {mine: runs/busi,
+    base: base}}. docs/compare.md has the other settings: baselines, prompts, seeds, split, mean,
+    reference, published figures.
+
+    Example: samling compare plan.yaml -o out/breast
+    """
+    from samling.recipes.compare import compare as recipe
+
+    summary = recipe(plan, out, say=say)
+    say(summary)
+    if summary.failures:
+        raise typer.Exit(SOME_FAILED)
 
 
 @app.command()

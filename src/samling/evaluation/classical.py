@@ -46,21 +46,24 @@ def otsu(image: Image, prompt: Prompt) -> BoolArray:
 
 
 def grabcut(image: Image, prompt: Prompt) -> BoolArray:
-    """GrabCut (Rother et al. 2004) by OpenCV: outside the box is background, inside is unknown.
+    """GrabCut (Rother et al. 2004) by OpenCV: the surroundings of the box are background.
 
     Arguments as `otsu`. Where the box covers the whole image there is no background: all is object.
     """
     window = _window(prompt, image.shape)
-    known = np.full(image.shape, cv2.GC_BGD, dtype=np.uint8)
-    known[window] = cv2.GC_PR_FGD
-    if (known != cv2.GC_BGD).all():
-        return np.ones(image.shape, dtype=bool)
-    colour = np.ascontiguousarray(np.repeat(_grey(image)[..., None], 3, axis=2))
+    whole = _placed(np.ones(_shape(window), dtype=bool), window, image.shape)
+    rows, columns = (_widened(part, size) for part, size in zip(window, image.shape, strict=True))
+    inside = whole[rows, columns]
+    if inside.all():
+        return whole
+    known = np.where(inside, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8)
+    colour = np.ascontiguousarray(np.repeat(_grey(image[rows, columns])[..., None], 3, axis=2))
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.setRNGSeed(0)  # its mixtures start at random
     nowhere = (0, 0, 1, 1)  # the mask is given instead
     cv2.grabCut(colour, known, nowhere, *models, GRABCUT_ROUNDS, cv2.GC_INIT_WITH_MASK)
-    return (known == cv2.GC_FGD) | (known == cv2.GC_PR_FGD)
+    whole[rows, columns] = (known == cv2.GC_FGD) | (known == cv2.GC_PR_FGD)
+    return whole
 
 
 def region_growing(image: Image, prompt: Prompt) -> BoolArray:

@@ -1,7 +1,7 @@
 """Paired: one method against the others on the same images, with corrected tests."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from samling.evaluation.report import Table
 from samling.evaluation.run import Row
@@ -19,7 +19,7 @@ class Compared:
     Args:
         change: mean difference, method minus other, with its interval.
         images, groups: how many carry it.
-        wilcoxon, permutation: two-sided p-values; ..._holm: corrected over the whole comparison.
+        wilcoxon, permutation: two-sided p-values; ..._holm: corrected over `family` comparisons.
     """
 
     protocol: str
@@ -33,6 +33,7 @@ class Compared:
     permutation: float
     wilcoxon_holm: float
     permutation_holm: float
+    family: int = 1
 
     @property
     def verdict(self) -> str:
@@ -69,29 +70,30 @@ def compare_methods(
         measure = "clicks" if protocol.startswith("noc") else "dice"
         first, second = ([getattr(side[id], measure) for id in ids] for side in (own, theirs))
         test = paired_test(first, second, [own[id].group for id in ids], seed, over=over)
-        found.append((protocol, other, measure, len(ids), test))
-    corrected = zip(
-        holm([test.wilcoxon for *_, test in found]),
-        holm([test.permutation for *_, test in found]),
-        strict=True,
-    )
+        found.append(
+            Compared(
+                protocol=protocol,
+                method=method,
+                other=other,
+                measure=measure,
+                images=len(ids),
+                groups=test.groups,
+                change=test.change,
+                wilcoxon=test.wilcoxon,
+                permutation=test.permutation,
+                wilcoxon_holm=test.wilcoxon,
+                permutation_holm=test.permutation,
+            )
+        )
+    return corrected(found)
+
+
+def corrected(tests: Sequence[Compared]) -> list[Compared]:
+    """The same tests as one family: Holm's correction over all of them together."""
+    wilcoxon, permutation = holm([t.wilcoxon for t in tests]), holm([t.permutation for t in tests])
     return [
-        Compared(
-            protocol=protocol,
-            method=method,
-            other=other,
-            measure=measure,
-            images=images,
-            groups=test.groups,
-            change=test.change,
-            wilcoxon=test.wilcoxon,
-            permutation=test.permutation,
-            wilcoxon_holm=wilcoxon,
-            permutation_holm=permutation,
-        )
-        for (protocol, other, measure, images, test), (wilcoxon, permutation) in zip(
-            found, corrected, strict=True
-        )
+        replace(test, wilcoxon_holm=first, permutation_holm=second, family=len(tests))
+        for test, first, second in zip(tests, wilcoxon, permutation, strict=True)
     ]
 
 
@@ -116,7 +118,7 @@ def paired_table(tests: Sequence[Compared], over: MeanOver = "image") -> Table |
     caption = (
         f"{tests[0].method} minus the other on the same images, in Dice points (in clicks where "
         f"clicks are counted). {means_are(over)} Two-sided p, Holm-corrected over all "
-        f"{len(tests)} comparisons; groups (patients) are exchanged whole. The verdict is the "
+        f"{tests[0].family} comparisons; groups (patients) are exchanged whole. The verdict is the "
         f"permutation test's at {LEVEL:g}."
     )
     return Table(header, rows, caption, text_columns=(0, 1, 6))

@@ -1,6 +1,6 @@
 """Plots of an evaluation: Dice against jitter, box plots, accuracy against cost; as PNG."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def draw_robustness(scores: Sequence[Score], path: Path) -> Path | None:
     return _saved(figure, path)
 
 
-def draw_boxes(values: dict[str, dict[str, Sequence[float]]], path: Path) -> Path | None:
+def draw_boxes(values: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> Path | None:
     """Box plots of Dice per image: a panel per protocol, a box per method; None without values.
 
     Args:

@@ -278,7 +278,11 @@ def category_table(divided: dict[str, list[Score]]) -> Table | None:
 
 def write_csv(path: Path, rows: Iterable[Row]) -> None:
     """One line per image, method and protocol; values that don't exist are empty."""
-    names = [item.name for item in fields(Row)]
+    write_values(path, [item.name for item in fields(Row)], (asdict(row) for row in rows))
+
+
+def write_values(path: Path, names: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+    """CSV with these columns, whole or not at all."""
     with (
         atomic_path(path) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as file,
@@ -286,7 +290,7 @@ def write_csv(path: Path, rows: Iterable[Row]) -> None:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         for row in rows:
-            writer.writerow({name: _cell(value) for name, value in asdict(row).items()})
+            writer.writerow({name: _cell(value) for name, value in row.items()})
 
 
 def _cell(value: str | float | bool | None) -> str | int:

@@ -84,7 +84,7 @@ def evaluate(
     protocols = expand(protocols)
     over = _over(mean_over)
     opened = Store.open(store)
-    part = _part(opened, split, store)
+    part = split_part(opened, split, store)
     load = load or _loader()
     segmenter = load(str(model))
     check_no_leak(segmenter.card, opened, model)
@@ -154,7 +154,12 @@ def _read_touched(path: Path) -> list[Any]:
     return content if isinstance(content, list) else [content]
 
 
-def _part(store: "Store", split: str, path: Path) -> "ValSplit | TestSplit":
+def split_part(store: "Store", split: str, path: Path) -> "ValSplit | TestSplit":
+    """The validation or the test split of a store.
+
+    Raises:
+        InputError: another split, or an empty one.
+    """
     if split not in ("val", "test"):
         raise InputError("--split", f"'{split}' is not measured", "give val or test")
     part = store.splits.val if split == "val" else store.splits.test
