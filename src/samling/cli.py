@@ -1,6 +1,5 @@
 """The command line: parse, call a recipe, print. Heavy imports live inside the commands."""
 
-import errno
 import re
 import sys
 from pathlib import Path
@@ -8,17 +7,9 @@ from typing import Annotated
 
 import typer
 
-from samling.errors import InputError
+from samling.errors import InputError, explain_machine
 
 DONE, SOME_FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
-
-EXTRA_OF = {
-    **dict.fromkeys(
-        ("torch", "transformers", "h5py", "safetensors", "tensorboard", "matplotlib"), "train"
-    ),
-    **dict.fromkeys(("onnx", "onnxscript"), "export"),
-    "skimage": "train",
-}
 
 app = typer.Typer(
     name="samling",
@@ -375,23 +366,7 @@ def explain(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, typer.TyperException):
         return f"{error.format_message()} Remedy: see samling --help, samling VERB --help."
-    if isinstance(error, ModuleNotFoundError):
-        module = (error.name or "").partition(".")[0]
-        extra = EXTRA_OF.get(module)
-        text = f"this needs samling[{extra}] ({module} is not installed). Remedy: "
-        return text + f"pip install 'samling[{extra}]'." if extra else None
-    if isinstance(error, OSError):
-        return _explain_os(error)
-    return None
-
-
-def _explain_os(error: OSError) -> str | None:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-        place = f"{error.filename}: " if error.filename else ""
-        return f"{place}the disk is full. Remedy: free some space and run the same command again."
-    if error.filename is None or error.strerror is None:
-        return None
-    return f"{error.filename}: {error.strerror}. Remedy: check the path and its permissions."
+    return explain_machine(error)
 
 
 def main(arguments: list[str] | None = None) -> None:

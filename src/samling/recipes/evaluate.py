@@ -65,8 +65,7 @@ def evaluate(
         store: made by prepare.
         out: folder of results.json, results.csv, table.md, sheet_*.png and report.html.
         split: `val` or `test`.
-        protocols: see `prompts.sampling`; `all` is `evaluation.protocols.ALL`. Those the model
-            cannot do are named in the report.
+        protocols: see `protocols.expand`; those the model cannot do are named in the report.
         mean_over: `image` or `patient`: what weighs the same in a mean.
         load: gives a segmenter by name; `recipes.load.load` if None.
         progress: told how it goes; the log if None.
