@@ -1,6 +1,5 @@
 """The command line: parse, call a recipe, print. Heavy imports live inside the commands."""
 
-import errno
 import re
 import sys
 from pathlib import Path
@@ -8,22 +7,15 @@ from typing import Annotated
 
 import typer
 
-from samling.errors import InputError
+from samling.errors import InputError, explain_machine
 
 DONE, SOME_FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
-
-EXTRA_OF = {
-    **dict.fromkeys(
-        ("torch", "transformers", "h5py", "safetensors", "tensorboard", "matplotlib"), "train"
-    ),
-    **dict.fromkeys(("onnx", "onnxscript"), "export"),
-}
 
 app = typer.Typer(
     name="samling",
     help=(
         "Adapt a foundation segmenter to an organ and a modality, measure it, put it to work.\n\n"
-        "The usual order: doctor, prepare, adapt, evaluate, export, predict. `samling demo` runs "
+        "The usual order: doctor, prepare, adapt, evaluate, compare, export, predict. `samling demo` runs "
         "them all on made-up ultrasound; `samling VERB --help` explains one.\n\n"
         "MODEL is a run folder, a bundle (folder or zip) or a name: base, litemedsam.\n\n"
         "Exit codes: 0 done, 1 some inputs failed (listed; the others are done), 2 wrong use or "
@@ -182,22 +174,56 @@ def evaluate(
         str,
         typer.Option(
             "--prompts",
-            help="Commas between: box, jitter5/10/20, point1/3/5, clicks3, auto.",
+            help="Commas between: box, jitter5/10/20, point1/3/5, clicks3, noc90 (clicks until "
+            "Dice 0.90), auto; or all.",
         ),
     ] = "box,jitter10,point1,auto",
+    mean: Annotated[
+        str,
+        typer.Option("--mean", metavar="image|patient", help="What weighs the same in a mean."),
+    ] = "image",
 ) -> None:
     """Measure a model on a split.
 
-    Dice, IoU and HD95 per image and kind of prompt, beside baselines. Writes results.json,
-    results.csv (one row per image), table.md, overlay sheets of the best, median and worst images,
-    and report.html.
+    Dice, IoU, HD95 and more per image and kind of prompt, beside baselines, with intervals over
+    patients and paired tests. Writes results.json, results.csv (one row per image), table.md,
+    overlay sheets of the best, median and worst images, and report.html. With several amounts of
+    jitter it also draws how fast Dice falls. What each number means: docs/metrics.md.
 
     Example: samling evaluate runs/mine --data my.h5 --split val -o runs/mine/val
     """
     from samling.recipes.evaluate import evaluate as recipe
 
     kinds = [kind.strip() for kind in prompts.split(",") if kind.strip()]
-    say(recipe(model, data, out, split, kinds, progress=say))
+    say(recipe(model, data, out, split, kinds, mean_over=mean, progress=say))
+
+
+@app.command()
+def compare(
+    plan: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="The plan; see below.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="OUT", help="Folder; resumed if it exists.")
+    ],
+) -> None:
+    """Measure many methods on many data sets.
+
+    Methods x stores x prompts x seeds, with intervals and paired tests over patients. What is done
+    is kept: stop it at any moment and run it again. What fails is listed, the rest goes on. Writes
+    tables (Markdown, LaTeX, CSV), box plots, overlays of every method, accuracy against cost, and
+    report.html, one file to send to a colleague.
+
+    A plan, at its shortest: {name: breast, stores: {busi: busi.h5}, methods: {mine: runs/busi,
+    base: base}}. docs/compare.md has the other settings: baselines, prompts, seeds, split, mean,
+    reference, published figures.
+
+    Example: samling compare plan.yaml -o out/breast
+    """
+    from samling.recipes.compare import compare as recipe
+
+    summary = recipe(plan, out, say=say)
+    say(summary)
+    if summary.failures:
+        raise typer.Exit(SOME_FAILED)
 
 
 @app.command()
@@ -340,25 +366,7 @@ def explain(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, typer.TyperException):
         return f"{error.format_message()} Remedy: see samling --help, samling VERB --help."
-    if isinstance(error, ModuleNotFoundError):
-        module = (error.name or "").partition(".")[0]
-        extra = EXTRA_OF.get(module)
-        text = f"this needs samling[{extra}] ({module} is not installed). Remedy: "
-        return (
-            text + f"pip install '.[{extra}]' in the folder of samling's source." if extra else None
-        )
-    if isinstance(error, OSError):
-        return _explain_os(error)
-    return None
-
-
-def _explain_os(error: OSError) -> str | None:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-        place = f"{error.filename}: " if error.filename else ""
-        return f"{place}the disk is full. Remedy: free some space and run the same command again."
-    if error.filename is None or error.strerror is None:
-        return None
-    return f"{error.filename}: {error.strerror}. Remedy: check the path and its permissions."
+    return explain_machine(error)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -128,6 +128,36 @@ class DistillRecipe(Section):
     )
 
 
+class Published(Section):
+    """A figure from a paper, shown beside ours."""
+
+    method: str
+    source: str
+    dice: float = Field(ge=0, le=1)
+    iou: float | None = Field(default=None, ge=0, le=1)
+    store: str = ""
+    prompt: str = Field(default="not stated", description="as the source says it")
+
+
+class ComparePlan(Section):
+    """Plan of `samling compare`: methods x stores x prompts x seeds."""
+
+    name: str
+    stores: dict[str, str] = Field(min_length=1, description="name in tables: STORE.h5")
+    methods: dict[str, str] = Field(
+        default={}, description="name in tables: run, bundle or known model; {seed} is replaced"
+    )
+    baselines: tuple[str, ...] = Field(
+        default=("fill the box", "ellipse in the box"), description="see evaluation/baselines.py"
+    )
+    prompts: tuple[str, ...] = Field(default=("box", "jitter10", "point1", "auto"), min_length=1)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    split: Literal["val", "test"] = "val"
+    mean: Literal["image", "patient"] = "image"
+    reference: str = Field(default="", description="the method the others are tested against")
+    published: tuple[Published, ...] = ()
+
+
 R = TypeVar("R", bound=Section)
 
 

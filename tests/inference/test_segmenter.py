@@ -62,6 +62,20 @@ def test_a_mask_does_not_depend_on_what_else_was_asked(painter):
         assert alone_quality[0] == rating
 
 
+def test_foreground_is_the_largest_probability_and_agrees_with_the_masks(painter):
+    first, second = (
+        Prompt(box=np.array(b, dtype=float)) for b in ([5, 5, 60, 60], [90, 50, 150, 90])
+    )
+    encoded = painter.encode(image())
+    both = painter.foreground(encoded, [first, second])
+    assert both.shape == (100, 160) and both.min() >= 0 and both.max() <= 1
+    masks = [found.mask for found in painter.segment_encoded(encoded, [first, second])]
+    np.testing.assert_array_equal(both > 0.5, masks[0] | masks[1])
+    alone = [painter.foreground(encoded, [prompt]) for prompt in (first, second)]
+    np.testing.assert_array_equal(both, np.maximum(*alone))
+    assert painter.foreground(encoded, []).max() < 1e-6
+
+
 def test_prompts_with_equal_numbers_of_tokens_share_a_call(painter):
     painter.predict(image(), boxes=[[1, 1, 9, 9]] * 20)
     assert painter.backend.decoded == [(20, 2)]

@@ -195,6 +195,19 @@ class Segmenter:
             )
         return low, quality
 
+    def foreground(self, encoded: EncodedImage, prompts: Sequence[Prompt]) -> NDArray[np.float32]:
+        """(H, W) probability that a pixel belongs to any of the prompted objects: the largest one."""
+        whole = np.full((encoded.frame.height, encoded.frame.width), CERTAIN_NO, dtype=np.float32)
+        if self.finds_nothing(encoded):
+            prompts = [prompt for prompt in prompts if not prompt.automatic]
+        for prompt in prompts:
+            if self.zooms(prompt):
+                logits, _ = self.decode_zoomed(encoded, prompt)
+            else:
+                logits = self.decode(encoded, [prompt])[0][0]
+            np.maximum(whole, logits, out=whole)
+        return 1.0 / (1.0 + np.exp(-whole.clip(-60, 60)))
+
     def finds_nothing(self, encoded: EncodedImage) -> bool:
         """True if automatic mode answers, from the encoder alone: no object here."""
         presence = encoded.presence
