@@ -17,6 +17,7 @@ EXTRA_OF = {
         ("torch", "transformers", "h5py", "safetensors", "tensorboard", "matplotlib"), "train"
     ),
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
+    **dict.fromkeys(("nibabel", "SimpleITK", "highdicom"), "volumes"),
 }
 
 app = typer.Typer(
