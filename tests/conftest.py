@@ -118,19 +118,7 @@ def _write_series(
 
     folder.mkdir(parents=True, exist_ok=True)
     along = np.cross(orientation[:3], orientation[3:]) * spacing_mm[0] if step is None else step
-    study, series, frame = (generate_uid(entropy_srcs=[str(folder), n]) for n in "abc")
-    bits = 12 if stored == "uint16" else 16
-    shared = {
-        "SOPClassUID": CTImageStorage, "Modality": "CT", "StudyInstanceUID": study,
-        "SeriesInstanceUID": series, "FrameOfReferenceUID": frame, "SeriesNumber": 3,
-        "PatientID": "P1", "PatientName": "Doe", "PatientBirthDate": "", "PatientSex": "",
-        "StudyDate": "20260101", "StudyTime": "", "AccessionNumber": "", "StudyID": "1",
-        "ReferringPhysicianName": "", "SamplesPerPixel": 1, "BitsAllocated": 16, "BitsStored": bits,
-        "HighBit": bits - 1, "PixelRepresentation": int(stored == "int16"),
-        "PhotometricInterpretation": "MONOCHROME2", "SliceThickness": spacing_mm[0],
-        "PixelSpacing": [spacing_mm[1], spacing_mm[2]],
-        "ImageOrientationPatient": [float(v) for v in orientation],
-    }  # fmt: skip
+    shared = _series_fields(folder, spacing_mm, orientation, stored)
     paths = []
     for k, plane in enumerate(hounsfield):
         slope, intercept = rescale(k)
@@ -154,3 +142,22 @@ def _write_series(
         dataset.save_as(path, enforce_file_format=True)
         paths.append(path)
     return paths
+
+
+def _series_fields(folder: Path, spacing_mm: Any, orientation: Any, stored: str) -> dict[str, Any]:
+    """What all slices of a series have in common."""
+    from pydicom.uid import CTImageStorage, generate_uid
+
+    study, series, frame = (generate_uid(entropy_srcs=[str(folder), n]) for n in "abc")
+    bits = 12 if stored == "uint16" else 16
+    return {
+        "SOPClassUID": CTImageStorage, "Modality": "CT", "StudyInstanceUID": study,
+        "SeriesInstanceUID": series, "FrameOfReferenceUID": frame, "SeriesNumber": 3,
+        "PatientID": "P1", "PatientName": "Doe", "PatientBirthDate": "", "PatientSex": "",
+        "StudyDate": "20260101", "StudyTime": "", "AccessionNumber": "", "StudyID": "1",
+        "ReferringPhysicianName": "", "SamplesPerPixel": 1, "BitsAllocated": 16, "BitsStored": bits,
+        "HighBit": bits - 1, "PixelRepresentation": int(stored == "int16"),
+        "PhotometricInterpretation": "MONOCHROME2", "SliceThickness": spacing_mm[0],
+        "PixelSpacing": [spacing_mm[1], spacing_mm[2]],
+        "ImageOrientationPatient": [float(v) for v in orientation],
+    }  # fmt: skip

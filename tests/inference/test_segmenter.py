@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from samling.errors import InputError
 from samling.inference.arrays import grey
+from samling.inference.card import Card
 from samling.inference.segmenter import Segmenter, box_around
 from samling.prompts.prompt import Prompt
 
@@ -152,3 +154,23 @@ def test_the_box_around_a_mask_is_that_of_its_pixels(pixels):
     xs, ys = [x for x, _ in pixels], [y for _, y in pixels]
     expected = (min(xs), min(ys), max(xs) + 1, max(ys) + 1) if pixels else None
     assert box_around(mask) == expected
+
+
+def test_a_window_in_the_card_is_what_the_model_sees(painter, make_card):
+    seen = []
+
+    class Watching:
+        decode = painter.backend.decode
+
+        def encode(self, plane):
+            seen.append(plane)
+            return painter.backend.encode(plane)
+
+    card = make_card(window_hu=(50.0, 400.0))
+    again = Card.model_validate_json(card.model_dump_json())
+    hounsfield = np.full((64, 64), 150.0)
+    hounsfield[0, 0] = -1000
+    Segmenter(Watching(), again).encode(hounsfield)
+    assert seen[0][0, 0] == 0 and seen[0][5, 5] == 0.75  # (150 + 150) / 400
+    with pytest.raises(ValidationError):
+        make_card(window_hu=(50.0, 0.0))

@@ -172,8 +172,11 @@ def _predict_plane(
     frame: int | None,
 ) -> int:
     height, width = plane.pixels.shape
+    if segmenter.card.window_hu is not None and not plane.hounsfield:
+        problem = "has no Hounsfield units, which the window of this model needs"
+        raise InputError(path, problem, "give the DICOM file, or a model without a window")
     segmenter.check([one.prompt for one in asked], (height, width))
-    objects = _objects(segmenter, segmenter.encode(plane.pixels), asked) if asked else []
+    objects = _objects(segmenter, segmenter.encode(plane.values), asked) if asked else []
     results.add(path, plane.pixels, objects, spacing_mm=plane.spacing_mm, frame=frame)
     return len(objects)
 

@@ -73,6 +73,7 @@ def test_ct_becomes_hounsfield_units_plus_1024(tmp_path: Path) -> None:
     plane = read_dicom(path)
     np.testing.assert_array_equal(plane.pixels, stored.astype(int) * 2 - 1000 + 1024)
     assert plane.modality == "ct" and plane.pixels.dtype == np.uint16
+    np.testing.assert_array_equal(plane.values, stored.astype(int) * 2 - 1000)
 
 
 def test_a_narrow_ct_does_not_wrap_around(tmp_path: Path) -> None:

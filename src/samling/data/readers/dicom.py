@@ -15,11 +15,10 @@ from pydicom.pixels.utils import pixel_array
 from samling.data.case import Modality
 from samling.data.readers.bounds import check_pixels, read_head
 from samling.data.readers.deflated import check_deflated
-from samling.data.readers.plane import ImagePlane
+from samling.data.readers.plane import CT_OFFSET, ImagePlane
 from samling.errors import InputError
 
 MAX_FRAMES = 100_000
-CT_OFFSET = 1024
 _CENTIMETRE = 3  # code of PhysicalUnitsXDirection
 MODALITIES: dict[str, Modality] = {"US": "ultrasound", "IVUS": "ultrasound", "CT": "ct"}
 _EXPORT = "export it again, uncompressed, from its source"
@@ -121,7 +120,15 @@ def _plane(path: Path, dataset: Dataset, frame: int, frames: int) -> ImagePlane:
         notes = (*notes, "16-bit")
     spacing, remarks = _spacing(dataset)
     modality = MODALITIES.get(str(dataset.get("Modality", "")), "unknown")
-    return ImagePlane(grey, spacing, modality, (*notes, *remarks), frames, patient_hash(dataset))
+    return ImagePlane(
+        pixels=grey,
+        spacing_mm=spacing,
+        modality=modality,
+        notes=(*notes, *remarks),
+        frames=frames,
+        patient=patient_hash(dataset),
+        hounsfield=modality == "ct" and values.ndim == 2,
+    )
 
 
 def patient_hash(dataset: Dataset) -> str | None:
