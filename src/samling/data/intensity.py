@@ -52,7 +52,8 @@ class Intensity:
         if self.clahe is None:
             return scaled
         equalise = cv2.createCLAHE(self.clahe, _TILES)
-        return equalise.apply(np.rint(scaled * 65535).astype(np.uint16)).astype(np.float32) / 65535
+        levels = equalise.apply(np.rint(scaled * 65535).astype(np.uint16))
+        return levels.astype(np.float32) / np.float32(65535)
 
 
 def window_of(text: str) -> tuple[float, float]:

@@ -48,7 +48,7 @@ def measure_volume(
         labels: (D, H, W) class numbers, 1 is `classes[0]`.
         voxel_ml: volume of a voxel in millilitres.
     """
-    whole = np.count_nonzero(labels)
+    whole = int(np.count_nonzero(labels))
     rows: list[VolumeMeasurement] = []
     for number, name in enumerate(classes, start=1):
         own = labels == number

@@ -114,7 +114,7 @@ def _carry(
     if not size or now.quality < stop.quality:
         return None
     both = np.count_nonzero(now.mask & before.mask)
-    inside = encoded.plane[now.mask]
+    inside = encoded.plane[now.mask].astype(np.float64)
     typical = np.count_nonzero((inside >= usual[0]) & (inside <= usual[1])) / size
     overlap = 2 * both / (size + np.count_nonzero(before.mask))
     return None if overlap < stop.overlap or typical < stop.typical else now

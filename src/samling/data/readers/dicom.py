@@ -43,6 +43,20 @@ def read_dicom(path: str | Path, frame: int = 0) -> ImagePlane:
         return _plane(path, dataset, frame, frames)
 
 
+def read_header(path: str | Path) -> Dataset:
+    """What a DICOM file says of itself, without its pixels.
+
+    Raises:
+        InputError: damaged or no DICOM.
+    """
+    path = Path(path)
+    head = read_head(path)
+    with path.open("rb") as file:
+        check_deflated(path, file)
+    with decoding(path):
+        return dcmread(path, force=head[128:132] != b"DICM", stop_before_pixels=True)
+
+
 def read_frames(path: str | Path, limit: int | None = None) -> Iterator[ImagePlane]:
     """Read a cine loop frame by frame, at most `limit` of them; one plane in memory at a time.
 
