@@ -7,6 +7,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from pydicom.uid import UltrasoundMultiFrameImageStorage
 
 from samling.data.readers.volumes import read_series
 from samling.errors import InputError
@@ -134,7 +135,11 @@ def test_every_frame_of_a_cine_is_referred_to(tmp_path: Path, shared_data: Path)
     np.testing.assert_array_equal(back, labels)
     assert pydicom.dcmread(tmp_path / "a.dcm").pixel_array.sum() == (labels > 0).sum()
     referred = seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0]
-    assert referred.ReferencedSOPClassUID == header.SOPClassUID
+    assert referred.ReferencedSOPClassUID == header.SOPClassUID == UltrasoundMultiFrameImageStorage
+    frame = (
+        seg.PerFrameFunctionalGroupsSequence[3].DerivationImageSequence[0].SourceImageSequence[0]
+    )
+    assert frame.ReferencedSOPClassUID == UltrasoundMultiFrameImageStorage
     assert seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing == [0.1, 0.1]
 
 

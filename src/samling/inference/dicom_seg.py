@@ -71,6 +71,8 @@ def write_seg(
         single = _as_single_frame(sources[0])
         seg = _segmentation(labels[:1], [single], classes, author, spacing_mm)
         _spread_over_frames(seg, labels, sources[0], len(classes))
+    if "ImagePositionPatient" not in sources[0]:
+        seg.PatientOrientation = sources[0].get("PatientOrientation", "")
     seg.SeriesDate, seg.SeriesTime, seg.ContentCreatorName = seg.ContentDate, seg.ContentTime, ""
     try:
         with atomic_path(where) as temporary:
@@ -90,7 +92,7 @@ def _complete(header: Dataset, where: Path) -> Dataset:
     if missing:
         problem = f"cannot refer to its source, which has no {missing[0]}"
         raise InputError(where, problem, "ask for nifti or png instead")
-    full = header[:]  # a data set of its own: copy.copy shares the elements
+    full = header[:]  # a table of its own over shared elements: `add_new` replaces, never changes
     for name in _MAY_BE_EMPTY:
         if name not in full:
             setattr(full, name, "")
@@ -98,7 +100,8 @@ def _complete(header: Dataset, where: Path) -> Dataset:
         del full.SpecificCharacterSet  # empty: as good as absent, and not allowed
     if "ImagePositionPatient" in full and not full.get("FrameOfReferenceUID"):
         # The same one for every slice and every run: derived from the series.
-        full.FrameOfReferenceUID = generate_uid(entropy_srcs=["frame", str(full.SeriesInstanceUID)])
+        frame = generate_uid(entropy_srcs=["frame", str(full.SeriesInstanceUID)])
+        full.add_new("FrameOfReferenceUID", "UI", frame)
     return full
 
 
@@ -172,7 +175,7 @@ def _concept(code: Code) -> Any:
 def _as_single_frame(header: Dataset) -> Dataset:
     """A cine's header as that of one frame: highdicom writes no SEG of a cine without positions."""
     single = header[:]
-    single.SOPClassUID = UltrasoundImageStorage
+    single.add_new("SOPClassUID", "UI", UltrasoundImageStorage)
     if "NumberOfFrames" in single:
         del single.NumberOfFrames
     return single
