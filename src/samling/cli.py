@@ -97,7 +97,8 @@ def prepare(
         typer.Option(
             "--as",
             metavar="LAYOUT",
-            help="busi, ddti, tn3k, tg3k, usefd, hc18, folder, nnunet or coco; else recognised.",
+            help="busi, ddti, tn3k, tg3k, usefd, hc18, folder, nnunet (also MSD), coco, 3dircadb, "
+            "lits or chaos; else recognised.",
         ),
     ] = None,
     name: Annotated[
