@@ -15,7 +15,7 @@ adapt() { # name, recipe, key=value ...
   shift 2
   samling adapt "$recipe" --data "$out/busi.h5" --out "$out/$name" "$@"
 }
-short="training.epochs=5"
+short="training.epochs=3"
 boxes="$short training.prompts=[box]" # the losses one by one: boxes alone
 adapt k16 lg-medseg
 adapt zoom lg-medseg-zoom

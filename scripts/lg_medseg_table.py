@@ -20,13 +20,13 @@ PROTOCOLS = {
 ROWS = {
     "litemedsam": "LiteMedSAM, as published",
     "base": "samling's base, no adapter",
-    "k16": "+ LRAdapter k = 16, 15 epochs",
-    "zoom": "+ LRAdapter k = 16, 15 epochs, zoom",
-    "short-serial": "+ serial adapter, 5 epochs",
-    "short-k4": "+ LRAdapter k = 4, 5 epochs",
-    "short-k8": "+ LRAdapter k = 8, 5 epochs",
-    "short-k16": "+ LRAdapter k = 16, 5 epochs",
-    "short-k32": "+ LRAdapter k = 32, 5 epochs",
+    "k16": "+ LRAdapter k = 16, 13 epochs",
+    "zoom": "+ LRAdapter k = 16, 13 epochs, zoom",
+    "short-serial": "+ serial adapter, 3 epochs",
+    "short-k4": "+ LRAdapter k = 4, 3 epochs",
+    "short-k8": "+ LRAdapter k = 8, 3 epochs",
+    "short-k16": "+ LRAdapter k = 16, 3 epochs",
+    "short-k32": "+ LRAdapter k = 32, 3 epochs",
 }
 LOSSES = {"focal": "focal", "dice": "+ Dice", "iou": "+ mask IoU", "boundary": "+ boundary"}
 
@@ -43,7 +43,7 @@ def main(out: Path) -> None:
     for key, title in ROWS.items():
         if key in found:
             print(f"| {title} | {_trained(out / key)} | {_cells(found[key], '', 'dice')} |")
-    print("\n### Losses, one by one (Table 4): k = 16, 5 epochs, boxes alone, tight box\n")
+    print("\n### Losses, one by one (Table 4): k = 16, 3 epochs, boxes alone, tight box\n")
     print("| loss | Dice | IoU | HD95 |\n| --- | --- | --- | --- |")
     for key, title in LOSSES.items():
         if key in found:

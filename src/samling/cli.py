@@ -8,6 +8,23 @@ from typing import Annotated
 import typer
 
 from samling.errors import InputError, explain_machine
+from samling.options import (
+    Boxes,
+    Clean,
+    Data,
+    Formats,
+    Inputs,
+    Model,
+    Points,
+    PromptFile,
+    Recipe,
+    Rest,
+    Results,
+    Run,
+    SeriesName,
+    SliceNumber,
+    Window,
+)
 
 DONE, SOME_FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 
@@ -25,23 +42,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-Data = Annotated[
-    list[Path], typer.Option("--data", metavar="STORE.h5", help="Store made by prepare; several.")
-]
-Run = Annotated[
-    Path, typer.Option("--out", "-o", metavar="RUN", help="Run folder; resumed if it exists.")
-]
-Rest = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="STORE2.h5|KEY=VALUE", show_default=False),
-]
-Recipe = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="Name in the recipe library, or a YAML file.")
-]
-Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="Run folder, bundle, or name (base, litemedsam).")
-]
 
 
 def _version(asked: bool) -> None:
@@ -88,7 +88,8 @@ def prepare(
         typer.Option(
             "--as",
             metavar="LAYOUT",
-            help="busi, ddti, tn3k, tg3k, usefd, hc18, folder, nnunet or coco; else recognised.",
+            help="busi, ddti, tn3k, tg3k, usefd, hc18, folder, nnunet (also MSD), coco, 3dircadb, "
+            "lits or chaos; else recognised.",
         ),
     ] = None,
     name: Annotated[
@@ -249,44 +250,44 @@ def export(
 @app.command()
 def predict(
     model: Model,
-    inputs: Annotated[
-        list[Path],
-        typer.Argument(metavar="INPUT", help="Images, DICOM files or folders of them."),
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Folder of the results.")],
-    box: Annotated[
-        list[str] | None,
-        typer.Option("--box", metavar="x0,y0,x1,y1", help="One object per box; repeat. Pixels."),
-    ] = None,
-    point: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--point", metavar="x,y[,1|0]", help="Repeat: all points are one object. 0: outside it."
-        ),
-    ] = None,
-    prompts: Annotated[
-        Path | None,
-        typer.Option(
-            "--prompts",
-            metavar="FILE.json",
-            help='{"<file name>": [{"box": [x0, y0, x1, y1], "points": [[x, y, 1]]}, ...]}',
-        ),
-    ] = None,
+    inputs: Inputs,
+    out: Results,
+    box: Boxes = None,
+    point: Points = None,
+    prompts: PromptFile = None,
     auto: Annotated[bool, typer.Option("--auto", help="Find the objects without prompts.")] = False,
+    format: Formats = "",
+    window: Window = None,
+    series: SeriesName = None,
+    slice_: SliceNumber = None,
+    clean: Clean = "",
 ) -> None:
-    """Segment images and measure what was found.
+    """Segment images and volumes and measure what was found.
 
     One mask and one overlay for each image, and results.csv with a row per object. Without --box,
     --point or --prompts the model looks for objects itself. Pixels are the original image's, x to
     the right, y down; x1 and y1 are exclusive.
 
+    A folder of DICOM slices, a zip of them or a volume file is segmented slice by slice; a box on
+    one slice is carried to its neighbours until the object ends. Written are NIfTI and DICOM SEG on
+    the source's own grid, a picture of several slices, and volumes.csv: millilitres, number of
+    lesions, diameters, share of the whole. With --format dicom-seg ultrasound gets a DICOM SEG too.
+
     Example: samling predict runs/mine scan.png -o out --box 120,80,260,190
+
+    Example: samling predict base ct_series/ -o out --window abdomen --box 90,120,300,340 --slice 60
     """
+    from samling.inference.clean_volume import CleanUp
+    from samling.recipes.predict import PredictOptions
     from samling.recipes.predict import predict as recipe
+    from samling.recipes.predict_volume import VolumeOptions
 
     boxes = [numbers(text, "--box", (4,)) for text in box or []]
     points = [numbers(text, "--point", (2, 3)) for text in point or []]
-    summary = recipe(model, inputs, out, boxes, points, prompts, auto)
+    formats = tuple(dict.fromkeys(part.strip() for part in format.split(",") if part.strip()))
+    volume = VolumeOptions(formats, series, slice_, CleanUp.parse(clean))
+    options = PredictOptions(window, volume)
+    summary = recipe(model, inputs, out, boxes, points, prompts, auto, options)
     say(summary)
     if summary.failed:
         raise typer.Exit(SOME_FAILED)

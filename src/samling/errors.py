@@ -8,6 +8,7 @@ EXTRA_OF = {
         ("torch", "transformers", "h5py", "safetensors", "tensorboard", "matplotlib"), "train"
     ),
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
+    **dict.fromkeys(("nibabel", "SimpleITK", "highdicom"), "volumes"),
     "skimage": "train",
 }
 """Which extra of the package brings a module that is missing."""

@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy import ndimage
 
 from samling.errors import InputError
 from samling.inference.arrays import grey
+from samling.inference.card import Card
 from samling.inference.segmenter import Segmenter, box_around, regions_in_reach
 from samling.prompts.prompt import Prompt
 
@@ -179,3 +181,23 @@ def test_specks_outside_of_the_box_are_dropped():
     assert np.array_equal(kept, expected == expected[7, 7])
     elsewhere = np.array([14.0, 1.0, 16.0, 3.0])  # nothing in reach: better all than nothing
     assert np.array_equal(regions_in_reach(mask, elsewhere), mask)
+
+
+def test_a_window_in_the_card_is_what_the_model_sees(painter, make_card):
+    seen = []
+
+    class Watching:
+        decode = painter.backend.decode
+
+        def encode(self, plane):
+            seen.append(plane)
+            return painter.backend.encode(plane)
+
+    card = make_card(window_hu=(50.0, 400.0))
+    again = Card.model_validate_json(card.model_dump_json())
+    hounsfield = np.full((64, 64), 150.0)
+    hounsfield[0, 0] = -1000
+    Segmenter(Watching(), again).encode(hounsfield)
+    assert seen[0][0, 0] == 0 and seen[0][5, 5] == 0.75  # (150 + 150) / 400
+    with pytest.raises(ValidationError):
+        make_card(window_hu=(50.0, 0.0))

@@ -153,7 +153,7 @@ class Segmenter:
         return self.card.zoom is not None and prompt.box is not None and prompt.mask is None
 
     def encode(self, image: ArrayLike) -> EncodedImage:
-        """Run the encoder once.
+        """Run the encoder once. A model with a window takes Hounsfield units.
 
         Raises:
             InputError: the image is unusable.
@@ -161,7 +161,7 @@ class Segmenter:
         plane = grey(image)
         frame = Frame(plane.shape[0], plane.shape[1], self.card.input_size)
         try:
-            square = to_model(plane, frame)
+            square = to_model(plane, frame, self.card.intensity_steps)
         except ValueError as error:
             raise InputError("image", str(error), "give finite pixel values") from None
         return EncodedImage(self.backend.encode(square), frame, plane)

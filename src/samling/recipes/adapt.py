@@ -49,35 +49,41 @@ def adapt(
     foundation = load_base(base)
     with locked(out):
         open_run(out, settings, opened, foundation.card)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        adapted = trainee(
-            foundation.model.to(device),
-            settings.adapter,
-            seed=settings.seed,
-            train_decoder=settings.train_decoder,
-            train_encoder=settings.train_encoder,
-        )
-        count = sum(p.numel() for p in adapted.parameters())
-        report(f"training {count:,} weights on {device.type}")
-        if foundation.card.trained_on:
-            names = ", ".join(foundation.card.trained_on)
-            report(f"the base was trained on {names}: images of those sets among yours flatter it")
-        train, val = read_training(opened, foundation.model.input_size)
-        card = adapted_card(settings, foundation, opened)
-        save_best = partial(_save, out, adapted, card)
-        run_training(
-            adapted, settings.training, train, val, out,
-            seed=settings.seed, report=report, save_best=save_best,
-        )  # fmt: skip
-        if settings.training.epochs:
-            path = out / "adapter.safetensors"
-            adapted.load_state(read_state(path), str(path))
-            cut = calibrate(adapted, settings.training, val, seed=settings.seed, report=report)
-            card.model_copy(update={"mask_threshold": cut}).save(out / "adapter.json")
-        else:
-            save_best()
+        _train(settings, opened, foundation, out, report)
         draw_curves(out)
     return out
+
+
+def _train(
+    settings: AdaptRecipe, stores: list[Store], base: Base, out: Path, report: Report
+) -> None:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    adapted = trainee(
+        base.model.to(device),
+        settings.adapter,
+        seed=settings.seed,
+        train_decoder=settings.train_decoder,
+        train_encoder=settings.train_encoder,
+    )
+    count = sum(p.numel() for p in adapted.parameters())
+    report(f"training {count:,} weights on {device.type}")
+    if base.card.trained_on:
+        names = ", ".join(base.card.trained_on)
+        report(f"the base was trained on {names}: images of those sets among yours flatter it")
+    train, val = read_training(stores, base.model.input_size)
+    card = adapted_card(settings, base, stores)
+    save_best = partial(_save, out, adapted, card)
+    run_training(
+        adapted, settings.training, train, val, out,
+        seed=settings.seed, report=report, save_best=save_best,
+    )  # fmt: skip
+    if not settings.training.epochs:
+        save_best()
+        return
+    path = out / "adapter.safetensors"
+    adapted.load_state(read_state(path), str(path))
+    cut = calibrate(adapted, settings.training, val, seed=settings.seed, report=report)
+    card.model_copy(update={"mask_threshold": cut}).save(out / "adapter.json")
 
 
 def adapted_card(settings: AdaptRecipe, base: Base, stores: list[Store]) -> Card:
