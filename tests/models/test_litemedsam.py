@@ -107,4 +107,6 @@ def test_light_warm_start_leaves_only_the_stem_and_automatic_mode_new(litemedsam
         "prompt_encoder.automatic.weight",
         "presence.linear.weight",
         "presence.linear.bias",
+        "presence.evidence.weight",
+        "presence.evidence.bias",
     }

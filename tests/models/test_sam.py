@@ -143,8 +143,9 @@ def test_presence_weighs_mean_and_maximum_of_the_evidence():
         head.evidence.bias.fill_(100.0)  # so far up GELU is the identity
         head.linear.weight.copy_(torch.tensor([[1.0, 10.0, 100.0, 1000.0]]))
         head.linear.bias.fill_(0.5)
-    embedding = torch.tensor([[[[1.0, 3.0]], [[5.0, 9.0]]]]) - 100
-    torch.testing.assert_close(head(embedding), torch.tensor([2 + 70 + 300 + 9000 + 0.5]))
+    embedding = torch.tensor([[[[1.0, 3.0]], [[5.0, 9.0]]]])
+    expected = 102 + 10 * 107 + 100 * 103 + 1000 * 109 + 0.5
+    torch.testing.assert_close(head(embedding), torch.tensor([expected]))
 
 
 @torch.no_grad()
