@@ -19,7 +19,7 @@ class Section(BaseModel):
 class AdapterSection(Section):
     """Which adapter goes where."""
 
-    kind: Literal["lr", "serial", "none"] = "lr"
+    kind: Literal["lr", "serial", "ch", "none"] = "lr"
     sites: tuple[str, ...] = Field(
         default=("conv", "mlp"), description="`kind` or `kind:stage`; see Sam.sites"
     )
@@ -27,6 +27,9 @@ class AdapterSection(Section):
     rank: int = Field(default=16, ge=1, description="k, clamped to min(d, r) per site")
     reduction: int = Field(default=8, ge=1, description="bottleneck r = d / reduction")
     tied: bool = False
+    edges: Literal["magnitude", "concatenation"] = Field(
+        default="magnitude", description="ch: one number per edge channel, or its four directions"
+    )
 
 
 class LossSection(Section):

@@ -10,6 +10,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from samling.adapters.bottleneck import LRAdapter, SerialAdapter
+from samling.adapters.ch_adapter import inject_ch
 from samling.adapters.injection import Injection, inject, select_sites
 from samling.atomic import atomic_path
 from samling.cache import LITEMEDSAM_SHA256, NAMED_MODELS, weights_path
@@ -153,6 +154,25 @@ def adapter_maker(section: AdapterSection) -> Callable[[int], nn.Module]:
     return make
 
 
+def inject_section(model: Sam, section: AdapterSection) -> Injection:
+    """The adapter of a recipe, at the sites it names.
+
+    Raises:
+        InputError: the model has no such site, or the kind cannot go there.
+    """
+    sites = select_sites(model.sites, section.sites)
+    if section.kind != "ch":
+        return inject(model, sites, adapter_maker(section), section.placement)
+    return inject_ch(
+        model,
+        model.sites["block"][0],
+        sites,
+        reduction=section.reduction,
+        form=section.edges,
+        placement=section.placement,
+    )
+
+
 @dataclass
 class Trainee:
     """A base with an adapter in place: what is trained, saved and loaded.
@@ -244,9 +264,7 @@ def trainee(
     if not train_encoder:
         fold_norms(model.eval())
     seed_weights(seed)
-    sites = select_sites(model.sites, section.sites)
-    injection = inject(model, sites, adapter_maker(section), section.placement)
-    return Trainee(model, injection, extra)
+    return Trainee(model, inject_section(model, section), extra)
 
 
 def load_torch(model: str | Path) -> tuple[Sam, Card]:
