@@ -22,9 +22,10 @@ def min_max(image: NDArray[np.generic]) -> NDArray[np.float32]:
     return np.zeros_like(values) if constant else (values - low) / (high - low)
 
 
-def to_model(image: NDArray[np.generic], frame: Frame) -> NDArray[np.float32]:
-    """(H, W) stored values -> (size, size) in [0, 1]: resize, min-max, then zero padding.
+def to_model(image: NDArray[np.generic], frame: Frame, padding: float = 0.0) -> NDArray[np.float32]:
+    """(H, W) stored values -> (size, size) in [0, 1]: resize, min-max, then `padding`.
 
     The order is LiteMedSAM's. The network repeats the plane to three channels itself.
     """
-    return frame.pad(min_max(frame.image_to_model(image.astype(np.float32)))).astype(np.float32)
+    plane = min_max(frame.image_to_model(image.astype(np.float32)))
+    return frame.pad(plane, padding).astype(np.float32)

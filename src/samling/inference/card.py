@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from samling.atomic import write_text
 from samling.errors import InputError
+from samling.prompts.frame import Fit
+from samling.prompts.prompt import TokenPadding
 
 PromptKind = Literal["box", "points", "mask", "automatic"]
 
@@ -21,13 +23,20 @@ class Card(BaseModel):
     base: str = Field(description="name of the frozen base the weights belong to")
     base_sha256: str = Field(description="hash of that base's weights, see models/weights.py")
     architecture: str = Field(
-        default="light", description="the encoder, see models/tiny_vit.py: SHAPES"
+        default="light", description="see models/architectures.py: ARCHITECTURES"
     )
     input_size: int = Field(
         default=256, ge=32, le=2048, description="side of the model's square, px"
     )
     embedding_size: int = Field(ge=1, le=512, description="side of the image embedding's grid")
     intensity: Literal["min-max"] = "min-max"
+    fit: Fit = Field(
+        default="pad", description="how an image becomes a square, see prompts/frame.py"
+    )
+    padding: Literal["black", "mean"] = Field(
+        default="black", description="what surrounds it: 0, or what normalisation makes 0"
+    )
+    token_padding: TokenPadding = Field(default="points", description="see prompts/prompt.py")
     prompts: tuple[PromptKind, ...] = Field(description="prompt kinds the weights were trained for")
     classes: tuple[str, ...] = Field(default=("object",), min_length=1)
     mask_threshold: float = Field(default=0.0, description="logit above which a pixel is inside")

@@ -76,6 +76,10 @@ def adapted_card(settings: AdaptRecipe, base: Base, stores: list[Store]) -> Card
         "name": settings.name,
         "prompts": prompts,
         "zoom": settings.training.zoom,
+        # What training does, whatever the base's authors did: see decision 011
+        "fit": "pad",
+        "padding": "black",
+        "token_padding": "points",
         "classes": stores[0].classes,
         "split_hash": "+".join([*hashes, *(store.splits.hash for store in stores)]),
         "trained_on": (*base.card.trained_on, *(store.name for store in stores)),

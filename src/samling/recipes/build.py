@@ -17,8 +17,11 @@ from samling.cache import LITEMEDSAM_SHA256, NAMED_MODELS, weights_path
 from samling.config import AdapterSection
 from samling.errors import InputError
 from samling.inference.card import Card
+from samling.models.architectures import ARCHITECTURES
+from samling.models.checkpoints import load_published
+from samling.models.families import FAMILIES, Reference, refer
 from samling.models.sam import Sam
-from samling.models.tiny_vit import SHAPES, fold_norms
+from samling.models.tiny_vit import fold_norms
 from samling.models.weights import (
     litemedsam_state,
     load_strict,
@@ -52,7 +55,8 @@ def load_base(name: str | Path) -> Base:
 
     `base`: the light base that comes with samling. `litemedsam`: as published, box prompts only.
     `light`: the light encoder, started from LiteMedSAM in every layer whose shape fits, not trained
-    yet: what `distill` begins with. `untrained`: the light model with random weights.
+    yet: what `distill` begins with. `untrained`: the light model with random weights. A checkpoint of
+    the SAM family as its authors publish it: see `samling.models.checkpoints.refer`.
 
     Raises:
         InputError: unknown name, weights not fetched, damaged or altered weights.
@@ -61,24 +65,41 @@ def load_base(name: str | Path) -> Base:
         return _litemedsam()
     if str(name) in ("light", "untrained"):
         return new_base("light", warm=str(name) == "light", name=str(name))
+    if (reference := refer(str(name))) is not None:
+        return _published(reference, str(name))
     folder = SHIPPED if str(name) == "base" else Path(name)
     if not (folder / "base.json").is_file():
-        known = ", ".join(NAMED_MODELS)
-        raise InputError(name, "is no base", f"name one of {known} or a folder made by distill")
+        known = ", ".join((*NAMED_MODELS, *FAMILIES))
+        remedy = f"name one of {known}, a checkpoint or a folder made by distill"
+        raise InputError(name, "is no base", remedy)
     card = Card.read(folder / "base.json")
     state = read_state(folder / "base.safetensors")
     if sha256_of_tensors(state) != card.base_sha256:
         raise InputError(
             folder / "base.safetensors", "was altered since it was made", "distill again"
         )
-    if card.architecture not in SHAPES:
+    if card.architecture not in ARCHITECTURES:
         problem = f"has an encoder unknown here, {card.architecture}"
-        raise InputError(folder / "base.json", problem, f"use one of {', '.join(SHAPES)}")
+        raise InputError(folder / "base.json", problem, f"use one of {', '.join(ARCHITECTURES)}")
     model = Sam(card.architecture, card.input_size).eval()
     if not any(".bn." in key for key in state):  # distill folds them before its second stage
         fold_norms(model)
     load_strict(model, state, str(folder / "base.safetensors"))
     return Base(model.eval(), card.model_copy(update={"base": str(name)}))
+
+
+def _published(reference: Reference, name: str) -> Base:
+    """A checkpoint of the SAM family, with a card that feeds it as its authors do."""
+    model, family_name = load_published(reference)
+    family = FAMILIES[family_name]
+    card = _card(family_name, model, family.prompts, family.licence)
+    changes = {
+        "base": name,
+        "fit": family.fit,
+        "padding": family.padding,
+        "token_padding": family.token_padding,
+    }
+    return Base(model, card.model_copy(update=changes))
 
 
 def _litemedsam() -> Base:
