@@ -116,7 +116,7 @@ class DistillRecipe(Section):
 
     name: str
     seed: int = Field(default=0, ge=0)
-    student: str = Field(default="light", description="the encoder, see models/tiny_vit.py: SHAPES")
+    student: str = Field(default="light", description="see models/architectures.py: ARCHITECTURES")
     warm_start: bool = Field(default=True, description="start from the teacher where shapes fit")
     embedding: EmbeddingSection = EmbeddingSection()
     decoder: TrainingSection = TrainingSection()

@@ -1,6 +1,5 @@
 """Checkpoints of the SAM family as their authors publish them: recognised, converted, loaded whole."""
 
-import collections
 from pathlib import Path
 from typing import Any
 
@@ -173,13 +172,33 @@ _PATCHES = (
 )
 
 
+class _Ignored:
+    """Stands for an object of a training script that is not wanted."""
+
+    def __setstate__(self, state: object) -> None:
+        """Keep nothing."""
+
+
+def _empty(*_: object) -> dict[str, object]:
+    """Stands for a defaultdict."""
+    return {}
+
+
+_STAND_INS: list[Any] = [
+    # SAM-Med2D saved its optimiser as an object: it becomes nothing, and nothing else may be made
+    (_Ignored, "torch.optim.adam.Adam"),
+    (_Ignored, "torch.optim.adamw.AdamW"),
+    (_empty, "collections.defaultdict"),
+    (dict, "__builtin__.dict"),
+    (dict, "builtins.dict"),
+]
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
-        # SAM-Med2D saved its optimiser as an object: PyTorch's own classes may be made, nothing else
-        allowed = [torch.optim.Adam, torch.optim.AdamW, collections.defaultdict, dict]
-        with torch.serialization.safe_globals(allowed):
+        with torch.serialization.safe_globals(_STAND_INS):
             state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise many kinds for a damaged file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

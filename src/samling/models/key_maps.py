@@ -146,7 +146,7 @@ def _efficient_prompts(state: StateDict) -> StateDict:
         return state
     kinds = [state.pop(key) for key in keys]
     state["prompt_encoder.kinds.weight"] = torch.cat([torch.zeros_like(kinds[0]), *kinds])
-    corner = torch.full((1, 2), 2 * (-1 + 0.5) / 1024 - 1)
+    corner = torch.full((1, 2), 2 * (-1 + 0.5) / 1024 - 1, device=state[padding].device)
     phase = 2 * torch.pi * (corner @ state[frequencies])
     state[padding] = state[padding] + torch.cat([phase.sin(), phase.cos()], dim=-1)
     return state
