@@ -30,8 +30,8 @@ demo: $(STAMP)  ## the whole job on made-up ultrasound: runs/demo/report.html (u
 test: lint types imports size spelling unit  ## every check
 
 lint: $(STAMP)  ## ruff: rules and format
-	$(BIN)/ruff check src tests scripts
-	$(BIN)/ruff format --check src tests scripts
+	$(BIN)/ruff check src tests scripts benchmarks
+	$(BIN)/ruff format --check src tests scripts benchmarks
 
 types: $(STAMP)  ## mypy --strict on src
 	$(BIN)/mypy
@@ -40,18 +40,18 @@ imports: $(STAMP)  ## who may import whom
 	$(BIN)/lint-imports
 
 size: $(STAMP)  ## no file above 400 lines, no function above 50; the README's tree is true
-	$(BIN)/python scripts/check_size.py src tests scripts
+	$(BIN)/python scripts/check_size.py src tests scripts benchmarks
 	$(BIN)/python scripts/file_tree.py --check
 
 spelling: $(STAMP)  ## codespell
-	$(BIN)/codespell src tests scripts docs *.md
+	$(BIN)/codespell src tests scripts benchmarks docs *.md
 
 unit: $(STAMP)  ## tests and doctests
 	$(BIN)/python -m pytest
 
 format: $(STAMP)  ## let ruff repair what it can
-	$(BIN)/ruff check --fix src tests scripts
-	$(BIN)/ruff format src tests scripts
+	$(BIN)/ruff check --fix src tests scripts benchmarks
+	$(BIN)/ruff format src tests scripts benchmarks
 
 tree: $(STAMP)  ## write the file tree into README.md
 	$(BIN)/python scripts/file_tree.py

@@ -10,6 +10,7 @@ from typing import Any
 
 from safetensors import safe_open
 
+Scores = dict[tuple[str, str], dict[str, Any]]
 PROTOCOLS = {
     "box": "tight box",
     "jitter10": "box ± 10 %",
@@ -18,20 +19,21 @@ PROTOCOLS = {
 }
 ROWS = {
     "litemedsam": "LiteMedSAM, as published",
-    "light": "light base, no adapter",
-    "serial": "+ serial adapter",
-    "k4": "+ LRAdapter k = 4",
-    "k8": "+ LRAdapter k = 8",
-    "k16": "+ LRAdapter k = 16",
-    "k32": "+ LRAdapter k = 32",
-    "zoom": "+ LRAdapter k = 16, zoom",
+    "base": "samling's base, no adapter",
+    "k16": "+ LRAdapter k = 16, 13 epochs",
+    "zoom": "+ LRAdapter k = 16, 13 epochs, zoom",
+    "short-serial": "+ serial adapter, 3 epochs",
+    "short-k4": "+ LRAdapter k = 4, 3 epochs",
+    "short-k8": "+ LRAdapter k = 8, 3 epochs",
+    "short-k16": "+ LRAdapter k = 16, 3 epochs",
+    "short-k32": "+ LRAdapter k = 32, 3 epochs",
 }
-LOSSES = {"focal": "focal", "dice": "+ Dice", "iou": "+ mask IoU", "k16": "+ boundary"}
+LOSSES = {"focal": "focal", "dice": "+ Dice", "iou": "+ mask IoU", "boundary": "+ boundary"}
 
 
 def main(out: Path) -> None:
     """Print the tables; a run that is not there is a row that is not there."""
-    found = {path.parent.name: _scores(path) for path in sorted(out.glob("test/*/results.json"))}
+    found = {path.parent.name: scores_of(path) for path in sorted(out.glob("test/*/results.json"))}
     print("### Adapters (the paper's Tables 1 and 2)\n")
     print(f"| | trained | {' | '.join(PROTOCOLS.values())} |")
     print(f"| --- | --- |{' --- |' * len(PROTOCOLS)}")
@@ -41,21 +43,21 @@ def main(out: Path) -> None:
     for key, title in ROWS.items():
         if key in found:
             print(f"| {title} | {_trained(out / key)} | {_cells(found[key], '', 'dice')} |")
-    print("\n### Losses, one by one (Table 4): Dice / IoU / HD95 in px, tight box\n")
+    print("\n### Losses, one by one (Table 4): k = 16, 3 epochs, boxes alone, tight box\n")
     print("| loss | Dice | IoU | HD95 |\n| --- | --- | --- | --- |")
     for key, title in LOSSES.items():
         if key in found:
             row = found[key][("", "box")]
-            print(f"| {title} | {' | '.join(_cell(row[m]) for m in ('dice', 'iou', 'hd95_px'))} |")
+            print(f"| {title} | {' | '.join(cell(row[m]) for m in ('dice', 'iou', 'hd95_px'))} |")
     print(
         "\n### Cost of training\n\n| run | minutes | images/s | best epoch |\n| --- | --- | --- | --- |"
     )
-    for key in (*ROWS, *LOSSES):
+    for key in dict.fromkeys((*ROWS, *LOSSES)):
         if (out / key / "metrics.jsonl").is_file():
             print(f"| {key} | {_cost(out / key / 'metrics.jsonl')} |")
 
 
-def _scores(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+def scores_of(path: Path) -> Scores:
     """(method, protocol) -> score; the model itself is method ""."""
     content = json.loads(path.read_text(encoding="utf-8"))
     own = content["method"]
@@ -65,12 +67,13 @@ def _scores(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
     }
 
 
-def _cells(scores: dict[tuple[str, str], dict[str, Any]], method: str, measure: str) -> str:
+def _cells(scores: Scores, method: str, measure: str) -> str:
     rows = [scores.get((method, protocol)) for protocol in PROTOCOLS]
-    return " | ".join("–" if row is None else _cell(row[measure]) for row in rows)
+    return " | ".join("–" if row is None else cell(row[measure]) for row in rows)
 
 
-def _cell(interval: dict[str, float] | None) -> str:
+def cell(interval: dict[str, float] | None) -> str:
+    """Mean and 95 % interval."""
     if interval is None:
         return "–"
     digits = 3 if interval["mean"] <= 1 else 1

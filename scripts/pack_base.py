@@ -1,22 +1,37 @@
-"""Pack a distilled base as the one that ships: 16-bit floats, its own hash, its card.
+"""Pack a distilled base as the one that ships: 16-bit floats, its card, and what it was made from.
 
-python scripts/pack_base.py runs/light "LICENCE OF TEACHER AND IMAGES"
+python scripts/pack_base.py OUT        OUT: the folder of scripts/base.sh
 """
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
+import yaml
+from lg_medseg_table import scores_of
 from safetensors.torch import save
 
-from samling.atomic import atomic_path
+from samling.atomic import atomic_path, write_text
+from samling.data.store import Store
 from samling.inference.card import Card
 from samling.models.weights import read_state, sha256_of_tensors
 
 TARGET = Path(__file__).parent.parent / "src" / "samling" / "weights"
+LICENCES = {
+    "breast_busi": "article CC BY 4.0, authors: free for research",
+    "thyroid_ddti": "open access, no licence text known",
+    "thyroid_tg3k": "research, no licence text known",
+    "fetal_hc18": "CC BY 4.0",
+    "nerve_usgra": "CC BY 4.0",
+    "ovary_mmotu": "research, no licence text known",
+    "ct_msd_liver": "CC BY-SA 4.0",
+}
 
 
-def main(run: Path, licence: str) -> None:
-    """Write base.safetensors and base.json beside the model card."""
+def main(out: Path) -> None:
+    """Write base.safetensors, base.json and about.json beside the model card."""
+    run = out / "base"
     state = read_state(run / "base.safetensors")
     packed = {
         key: value.half() if value.is_floating_point() else value for key, value in state.items()
@@ -24,10 +39,40 @@ def main(run: Path, licence: str) -> None:
     with atomic_path(TARGET / "base.safetensors") as temporary:
         temporary.write_bytes(save(packed))
     card = Card.read(run / "base.json")
+    named = "; ".join(f"{name}: {LICENCES[name]}" for name in card.trained_on)
     changes = {"name": "base", "base": "base", "base_sha256": sha256_of_tensors(packed)}
-    changes["licence"] = licence
+    changes["licence"] = f"teacher LiteMedSAM: Apache-2.0; images: {named}"
     card.model_copy(update=changes).save(TARGET / "base.json")
+    text = json.dumps(about(out, card), indent=2) + "\n"
+    write_text(TARGET / "about.json", text)
+
+
+def about(out: Path, card: Card) -> dict[str, Any]:
+    """Data with licences and splits, recipe, environment, and Dice on validation images."""
+    sets = {}
+    for name in card.trained_on:
+        store = Store.open(out / "stores" / f"{name}.h5")
+        sets[name] = {
+            "licence": LICENCES[name],
+            "training_images": len(store.splits.train.ids),
+            "split_hash": store.splits.hash,
+            "content_hash": store.content_hash,
+        }
+    metrics = {
+        path.parent.name: {
+            protocol: score["dice"]
+            for (method, protocol), score in scores_of(path).items()
+            if not method and score["dice"] is not None
+        }
+        for path in sorted(out.glob("val/base/*/results.json"))
+    }
+    return {
+        "data": sets,
+        "recipe": yaml.safe_load((out / "base" / "config.yaml").read_text(encoding="utf-8")),
+        "environment": json.loads((out / "base" / "environment.json").read_text(encoding="utf-8")),
+        "validation_dice": metrics,
+    }
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]))

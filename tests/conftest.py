@@ -3,8 +3,9 @@
 import os
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,3 +79,85 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     base.card.model_copy(update=changes).save(run / "adapter.json")
     return run
+
+
+@pytest.fixture(scope="session")
+def ct_phantom() -> np.ndarray:
+    """(24, 64, 64) Hounsfield units: a body, a liver of 120 HU with two darker tumours; labels by value."""
+    z, y, x = np.mgrid[:24, :64, :64].astype(float)
+    hu = np.full(z.shape, -1000, np.int16)
+    hu[(y - 32) ** 2 / 30**2 + (x - 32) ** 2 / 30**2 < 1] = 0
+    liver = (z - 12) ** 2 / 10**2 + (y - 30) ** 2 / 18**2 + (x - 26) ** 2 / 16**2 < 1
+    hu[liver] = 120
+    hu[(z - 10) ** 2 + (y - 26) ** 2 + (x - 20) ** 2 < 4.5**2] = 40
+    hu[(z - 15) ** 2 + (y - 36) ** 2 + (x - 32) ** 2 < 3.5**2] = 41
+    return hu
+
+
+@pytest.fixture(scope="session")
+def write_series() -> Callable[..., list[Path]]:
+    """Write (D, H, W) whole numbers as a CT series of single-frame files; see `_write_series`."""
+    return _write_series
+
+
+def _write_series(
+    folder: Path,
+    hounsfield: np.ndarray,
+    *,
+    spacing_mm: tuple[float, float, float] = (2.5, 0.8, 0.7),
+    origin: tuple[float, float, float] = (-100.0, -80.0, 30.0),
+    orientation: tuple[float, ...] = (1, 0, 0, 0, 1, 0),
+    step: tuple[float, ...] | None = None,
+    rescale: Callable[[int], tuple[float, float]] = lambda k: (1, -1024),
+    change: Callable[[int, Any], None] = lambda k, dataset: None,
+    stored: str = "uint16",
+) -> list[Path]:
+    """File names sort against the position. `change(k, dataset)` may spoil slice k."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+    folder.mkdir(parents=True, exist_ok=True)
+    along = np.cross(orientation[:3], orientation[3:]) * spacing_mm[0] if step is None else step
+    shared = _series_fields(folder, spacing_mm, orientation, stored)
+    paths = []
+    for k, plane in enumerate(hounsfield):
+        slope, intercept = rescale(k)
+        pixels = np.round((plane - intercept) / slope).astype(stored)
+        dataset = Dataset()
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
+        uid = generate_uid(entropy_srcs=[str(folder), str(k)])
+        dataset.file_meta.MediaStorageSOPInstanceUID = uid
+        values = shared | {
+            "SOPInstanceUID": uid, "InstanceNumber": k + 1,
+            "ImagePositionPatient": [float(v) for v in np.add(origin, np.multiply(k, along))],
+            "Rows": plane.shape[0], "Columns": plane.shape[1],
+            "RescaleSlope": slope, "RescaleIntercept": intercept, "PixelData": pixels.tobytes(),
+        }  # fmt: skip
+        for name, value in values.items():
+            setattr(dataset, name, value)
+        change(k, dataset)
+        path = folder / f"image_{(len(hounsfield) - k) * 7}"
+        dataset.save_as(path, enforce_file_format=True)
+        paths.append(path)
+    return paths
+
+
+def _series_fields(folder: Path, spacing_mm: Any, orientation: Any, stored: str) -> dict[str, Any]:
+    """What all slices of a series have in common."""
+    from pydicom.uid import CTImageStorage, generate_uid
+
+    study, series, frame = (generate_uid(entropy_srcs=[str(folder), n]) for n in "abc")
+    bits = 12 if stored == "uint16" else 16
+    return {
+        "SOPClassUID": CTImageStorage, "Modality": "CT", "StudyInstanceUID": study,
+        "SeriesInstanceUID": series, "FrameOfReferenceUID": frame, "SeriesNumber": 3,
+        "PatientID": "P1", "PatientName": "Doe", "PatientBirthDate": "", "PatientSex": "",
+        "StudyDate": "20260101", "StudyTime": "", "AccessionNumber": "", "StudyID": "1",
+        "ReferringPhysicianName": "", "SamplesPerPixel": 1, "BitsAllocated": 16, "BitsStored": bits,
+        "HighBit": bits - 1, "PixelRepresentation": int(stored == "int16"),
+        "PhotometricInterpretation": "MONOCHROME2", "SliceThickness": spacing_mm[0],
+        "PixelSpacing": [spacing_mm[1], spacing_mm[2]],
+        "ImageOrientationPatient": [float(v) for v in orientation],
+    }  # fmt: skip

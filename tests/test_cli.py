@@ -16,7 +16,9 @@ from samling import cli
 from samling.errors import InputError
 from samling.inference.card import Card
 
-VERBS = ["doctor", "prepare", "adapt", "distill", "evaluate", "export", "predict", "fetch", "demo"]
+VERBS = [
+    "doctor", "prepare", "adapt", "distill", "evaluate", "compare", "export", "predict", "fetch", "demo",
+]  # fmt: skip
 MODEL = "untrained"
 
 
@@ -182,7 +184,7 @@ def test_a_full_disk_reported_by_a_library_is_recognised() -> None:
 def test_a_missing_extra_names_what_to_install() -> None:
     text = cli.explain(ModuleNotFoundError("No module named 'torch'", name="torch.nn"))
     assert text is not None
-    assert "pip install 'samling[train]'" in text
+    assert "pip install '.[train]'" in text
     text = cli.explain(ModuleNotFoundError("No module named 'onnx'", name="onnx"))
     assert text is not None
     assert "samling[export]" in text
@@ -309,6 +311,26 @@ def test_an_unknown_recipe(samling, tmp_path: Path, tiny_store: Path) -> None:
     assert_refused(
         samling("adapt", "nonsense", "--data", tiny_store, "--out", tmp_path), "nonsense"
     )
+
+
+def test_plans_that_are_none(samling, tmp_path: Path, tiny_store: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    assert_refused(samling("compare", plan, "-o", tmp_path / "out"), "plan.yaml", "does not exist")
+    plan.write_text(f"{{name: a, stores: {{a: {tiny_store}}}, method: {{b: base}}}}")
+    assert_refused(samling("compare", plan, "-o", tmp_path / "out"), "method", "methods")
+    plan.write_text("{name: a, stores: {a: no.h5}}")
+    assert_refused(samling("compare", plan, "-o", tmp_path / "out"), "no.h5")
+
+
+def test_a_comparison_that_lacks_a_model_goes_on(samling, tmp_path: Path, tiny_store: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(
+        f"{{name: a, stores: {{tiny: {tiny_store}}}, methods: {{gone: runs/gone}}, prompts: [box]}}"
+    )
+    ended = samling("compare", plan, "-o", tmp_path / "out")
+    assert ended.code == 1
+    assert "not measured: gone on tiny" in ended.out
+    assert "report.html" in ended.out and (tmp_path / "out" / "report.html").is_file()
 
 
 # --- bad input: predict -----------------------------------------------------------------------

@@ -18,6 +18,22 @@ def cache_folder() -> Path:
     return Path(named) if named else Path.home() / ".cache" / "samling"
 
 
+def cache_limit() -> int:
+    """Bytes that teacher embeddings may take: $SAMLING_CACHE_GB or 20 GB.
+
+    Raises:
+        InputError: the variable is no positive number.
+    """
+    named = os.environ.get("SAMLING_CACHE_GB", "20")
+    try:
+        gigabytes = float(named)
+    except ValueError:
+        gigabytes = 0.0
+    if not 0 < gigabytes < 1e9:
+        raise InputError("SAMLING_CACHE_GB", f"{named!r} is no size", "give gigabytes, e.g. 20")
+    return int(gigabytes * 1e9)
+
+
 def weights_path(name: str) -> Path:
     """The file of fetched weights.
 

@@ -1,6 +1,5 @@
 """The command line: parse, call a recipe, print. Heavy imports live inside the commands."""
 
-import errno
 import re
 import sys
 from pathlib import Path
@@ -8,22 +7,32 @@ from typing import Annotated
 
 import typer
 
-from samling.errors import InputError
+from samling.errors import InputError, explain_machine
+from samling.options import (
+    Boxes,
+    Clean,
+    Data,
+    Formats,
+    Inputs,
+    Model,
+    Points,
+    PromptFile,
+    Recipe,
+    Rest,
+    Results,
+    Run,
+    SeriesName,
+    SliceNumber,
+    Window,
+)
 
 DONE, SOME_FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
-
-EXTRA_OF = {
-    **dict.fromkeys(
-        ("torch", "transformers", "h5py", "safetensors", "tensorboard", "matplotlib"), "train"
-    ),
-    **dict.fromkeys(("onnx", "onnxscript"), "export"),
-}
 
 app = typer.Typer(
     name="samling",
     help=(
         "Adapt a foundation segmenter to an organ and a modality, measure it, put it to work.\n\n"
-        "The usual order: doctor, prepare, adapt, evaluate, export, predict. `samling demo` runs "
+        "The usual order: doctor, prepare, adapt, evaluate, compare, export, predict. `samling demo` runs "
         "them all on made-up ultrasound; `samling VERB --help` explains one.\n\n"
         "MODEL is a run folder, a bundle (folder or zip) or a name: base, litemedsam.\n\n"
         "Exit codes: 0 done, 1 some inputs failed (listed; the others are done), 2 wrong use or "
@@ -33,23 +42,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-Data = Annotated[
-    list[Path], typer.Option("--data", metavar="STORE.h5", help="Store made by prepare; several.")
-]
-Run = Annotated[
-    Path, typer.Option("--out", "-o", metavar="RUN", help="Run folder; resumed if it exists.")
-]
-Rest = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="STORE2.h5|KEY=VALUE", show_default=False),
-]
-Recipe = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="Name in the recipe library, or a YAML file.")
-]
-Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="Run folder, bundle, or name (base, litemedsam).")
-]
 
 
 def _version(asked: bool) -> None:
@@ -96,7 +88,8 @@ def prepare(
         typer.Option(
             "--as",
             metavar="LAYOUT",
-            help="busi, ddti, tn3k, tg3k, usefd, hc18, folder, nnunet or coco; else recognised.",
+            help="busi, ddti, tn3k, tg3k, usefd, hc18, folder, nnunet (also MSD), coco, 3dircadb, "
+            "lits or chaos; else recognised.",
         ),
     ] = None,
     name: Annotated[
@@ -182,22 +175,56 @@ def evaluate(
         str,
         typer.Option(
             "--prompts",
-            help="Commas between: box, jitter5/10/20, point1/3/5, clicks3, auto.",
+            help="Commas between: box, jitter5/10/20, point1/3/5, clicks3, noc90 (clicks until "
+            "Dice 0.90), auto; or all.",
         ),
     ] = "box,jitter10,point1,auto",
+    mean: Annotated[
+        str,
+        typer.Option("--mean", metavar="image|patient", help="What weighs the same in a mean."),
+    ] = "image",
 ) -> None:
     """Measure a model on a split.
 
-    Dice, IoU and HD95 per image and kind of prompt, beside baselines. Writes results.json,
-    results.csv (one row per image), table.md, overlay sheets of the best, median and worst images,
-    and report.html.
+    Dice, IoU, HD95 and more per image and kind of prompt, beside baselines, with intervals over
+    patients and paired tests. Writes results.json, results.csv (one row per image), table.md,
+    overlay sheets of the best, median and worst images, and report.html. With several amounts of
+    jitter it also draws how fast Dice falls. What each number means: docs/metrics.md.
 
     Example: samling evaluate runs/mine --data my.h5 --split val -o runs/mine/val
     """
     from samling.recipes.evaluate import evaluate as recipe
 
     kinds = [kind.strip() for kind in prompts.split(",") if kind.strip()]
-    say(recipe(model, data, out, split, kinds, progress=say))
+    say(recipe(model, data, out, split, kinds, mean_over=mean, progress=say))
+
+
+@app.command()
+def compare(
+    plan: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="The plan; see below.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="OUT", help="Folder; resumed if it exists.")
+    ],
+) -> None:
+    """Measure many methods on many data sets.
+
+    Methods x stores x prompts x seeds, with intervals and paired tests over patients. What is done
+    is kept: stop it at any moment and run it again. What fails is listed, the rest goes on. Writes
+    tables (Markdown, LaTeX, CSV), box plots, overlays of every method, accuracy against cost, and
+    report.html, one file to send to a colleague.
+
+    A plan, at its shortest: {name: breast, stores: {busi: busi.h5}, methods: {mine: runs/busi,
+    base: base}}. docs/compare.md has the other settings: baselines, prompts, seeds, split, mean,
+    reference, published figures.
+
+    Example: samling compare plan.yaml -o out/breast
+    """
+    from samling.recipes.compare import compare as recipe
+
+    summary = recipe(plan, out, say=say)
+    say(summary)
+    if summary.failures:
+        raise typer.Exit(SOME_FAILED)
 
 
 @app.command()
@@ -223,44 +250,44 @@ def export(
 @app.command()
 def predict(
     model: Model,
-    inputs: Annotated[
-        list[Path],
-        typer.Argument(metavar="INPUT", help="Images, DICOM files or folders of them."),
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Folder of the results.")],
-    box: Annotated[
-        list[str] | None,
-        typer.Option("--box", metavar="x0,y0,x1,y1", help="One object per box; repeat. Pixels."),
-    ] = None,
-    point: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--point", metavar="x,y[,1|0]", help="Repeat: all points are one object. 0: outside it."
-        ),
-    ] = None,
-    prompts: Annotated[
-        Path | None,
-        typer.Option(
-            "--prompts",
-            metavar="FILE.json",
-            help='{"<file name>": [{"box": [x0, y0, x1, y1], "points": [[x, y, 1]]}, ...]}',
-        ),
-    ] = None,
+    inputs: Inputs,
+    out: Results,
+    box: Boxes = None,
+    point: Points = None,
+    prompts: PromptFile = None,
     auto: Annotated[bool, typer.Option("--auto", help="Find the objects without prompts.")] = False,
+    format: Formats = "",
+    window: Window = None,
+    series: SeriesName = None,
+    slice_: SliceNumber = None,
+    clean: Clean = "",
 ) -> None:
-    """Segment images and measure what was found.
+    """Segment images and volumes and measure what was found.
 
     One mask and one overlay for each image, and results.csv with a row per object. Without --box,
     --point or --prompts the model looks for objects itself. Pixels are the original image's, x to
     the right, y down; x1 and y1 are exclusive.
 
+    A folder of DICOM slices, a zip of them or a volume file is segmented slice by slice; a box on
+    one slice is carried to its neighbours until the object ends. Written are NIfTI and DICOM SEG on
+    the source's own grid, a picture of several slices, and volumes.csv: millilitres, number of
+    lesions, diameters, share of the whole. With --format dicom-seg ultrasound gets a DICOM SEG too.
+
     Example: samling predict runs/mine scan.png -o out --box 120,80,260,190
+
+    Example: samling predict base ct_series/ -o out --window abdomen --box 90,120,300,340 --slice 60
     """
+    from samling.inference.clean_volume import CleanUp
+    from samling.recipes.predict import PredictOptions
     from samling.recipes.predict import predict as recipe
+    from samling.recipes.predict_volume import VolumeOptions
 
     boxes = [numbers(text, "--box", (4,)) for text in box or []]
     points = [numbers(text, "--point", (2, 3)) for text in point or []]
-    summary = recipe(model, inputs, out, boxes, points, prompts, auto)
+    formats = tuple(dict.fromkeys(part.strip() for part in format.split(",") if part.strip()))
+    volume = VolumeOptions(formats, series, slice_, CleanUp.parse(clean))
+    options = PredictOptions(window, volume)
+    summary = recipe(model, inputs, out, boxes, points, prompts, auto, options)
     say(summary)
     if summary.failed:
         raise typer.Exit(SOME_FAILED)
@@ -340,23 +367,7 @@ def explain(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, typer.TyperException):
         return f"{error.format_message()} Remedy: see samling --help, samling VERB --help."
-    if isinstance(error, ModuleNotFoundError):
-        module = (error.name or "").partition(".")[0]
-        extra = EXTRA_OF.get(module)
-        text = f"this needs samling[{extra}] ({module} is not installed). Remedy: "
-        return text + f"pip install 'samling[{extra}]'." if extra else None
-    if isinstance(error, OSError):
-        return _explain_os(error)
-    return None
-
-
-def _explain_os(error: OSError) -> str | None:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-        place = f"{error.filename}: " if error.filename else ""
-        return f"{place}the disk is full. Remedy: free some space and run the same command again."
-    if error.filename is None or error.strerror is None:
-        return None
-    return f"{error.filename}: {error.strerror}. Remedy: check the path and its permissions."
+    return explain_machine(error)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -108,6 +108,12 @@ class EmbeddingSection(Section):
     epochs: int = Field(default=10, ge=0)
     batch_size: int = Field(default=16, ge=1)
     flips: bool = Field(default=True, description="cache mirrored embeddings too")
+    mse: float = Field(default=1.0, ge=0, description="weight: squared error of the embedding")
+    cosine: float = Field(default=1.0, ge=0, description="weight: its direction, cell by cell")
+    levels: float = Field(default=0.0, ge=0, description="weight: deep supervision of every stage")
+    masks: float = Field(
+        default=0.0, ge=0, description="weight: masks of the teacher's decoder, boxes from labels"
+    )
     optimiser: OptimiserSection = OptimiserSection(kind="adamw", rate=1e-3, cosine=True)
 
 
@@ -123,6 +129,36 @@ class DistillRecipe(Section):
     decoder_trains_encoder: bool = Field(
         default=True, description="second stage: tune the encoder with the decoder"
     )
+
+
+class Published(Section):
+    """A figure from a paper, shown beside ours."""
+
+    method: str
+    source: str
+    dice: float = Field(ge=0, le=1)
+    iou: float | None = Field(default=None, ge=0, le=1)
+    store: str = ""
+    prompt: str = Field(default="not stated", description="as the source says it")
+
+
+class ComparePlan(Section):
+    """Plan of `samling compare`: methods x stores x prompts x seeds."""
+
+    name: str
+    stores: dict[str, str] = Field(min_length=1, description="name in tables: STORE.h5")
+    methods: dict[str, str] = Field(
+        default={}, description="name in tables: run, bundle or known model; {seed} is replaced"
+    )
+    baselines: tuple[str, ...] = Field(
+        default=("fill the box", "ellipse in the box"), description="see evaluation/baselines.py"
+    )
+    prompts: tuple[str, ...] = Field(default=("box", "jitter10", "point1", "auto"), min_length=1)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    split: Literal["val", "test"] = "val"
+    mean: Literal["image", "patient"] = "image"
+    reference: str = Field(default="", description="the method the others are tested against")
+    published: tuple[Published, ...] = ()
 
 
 R = TypeVar("R", bound=Section)

@@ -1,6 +1,17 @@
 """The one error a user is meant to read: what is wrong, where, and what to do about it."""
 
+import errno
 from pathlib import Path
+
+EXTRA_OF = {
+    **dict.fromkeys(
+        ("torch", "transformers", "h5py", "safetensors", "tensorboard", "matplotlib"), "train"
+    ),
+    **dict.fromkeys(("onnx", "onnxscript"), "export"),
+    **dict.fromkeys(("nibabel", "SimpleITK", "highdicom"), "volumes"),
+    "skimage": "train",
+}
+"""Which extra of the package brings a module that is missing."""
 
 
 class InputError(Exception):
@@ -24,3 +35,22 @@ class InputError(Exception):
     def __reduce__(self) -> tuple[type["InputError"], tuple[str, str, str]]:
         """Errors travel from worker processes by pickle, which calls the class anew."""
         return type(self), (self.where, self.problem, self.remedy)
+
+
+def explain_machine(error: Exception) -> str | None:
+    """One line for what the machine lacks (a package, space, a file); None for a fault of ours."""
+    if isinstance(error, ModuleNotFoundError):
+        module = (error.name or "").partition(".")[0]
+        extra = EXTRA_OF.get(module)
+        text = f"this needs samling[{extra}] ({module} is not installed). Remedy: "
+        return (
+            text + f"pip install '.[{extra}]' in the folder of samling's source." if extra else None
+        )
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}the disk is full. Remedy: free some space and run the same command again."
+    if error.filename is None or error.strerror is None:
+        return None
+    return f"{error.filename}: {error.strerror}. Remedy: check the path and its permissions."

@@ -6,7 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samling.data.batches import Planes, close_ups, epoch_batches, read_planes
+from samling.data.batches import (
+    Planes,
+    balanced_batches,
+    close_ups,
+    epoch_batches,
+    read_planes,
+)
 from samling.data.intensity import to_model
 from samling.data.store import Store
 from samling.prompts.frame import Frame
@@ -27,6 +33,28 @@ def test_the_order_follows_the_generator():
     )
     assert first == again
     assert first != other
+
+
+def two_stores(large, small):
+    names = [f"a/{n}" for n in range(large)] + [f"b/{n}" for n in range(small)]
+    nothing = np.zeros((len(names), 2, 2), np.uint8)
+    return Planes(nothing, nothing, tuple(names))
+
+
+@pytest.mark.parametrize(
+    ("exponent", "of_the_small_one"), [(1, 4), (0.5, 100 * 2 / (96**0.5 + 2)), (0, 50)]
+)
+def test_a_small_store_comes_more_often(exponent, of_the_small_one):
+    rng = np.random.default_rng(0)
+    batches = list(balanced_batches(two_stores(96, 4), exponent, 16, rng))
+    order = np.concatenate(batches)
+    assert len(order) == 100
+    small = order[order >= 96]
+    assert abs(len(small) - of_the_small_one) <= 0.5 + 1e-9
+    counts = np.bincount(small, minlength=100)[96:]
+    assert counts.max() - counts.min() <= 1  # every case in turn
+    assert np.bincount(order[order < 96]).max() == 1
+    assert all(len(batch) == 16 for batch in batches[:-1])
 
 
 def test_planes_are_the_stored_cases_at_model_size(tiny_store):

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samling.data.intensity import min_max, to_model
+from samling.data.intensity import WINDOWS, Intensity, min_max, to_model, window_of
+from samling.errors import InputError
 from samling.prompts.frame import Frame
 
 
@@ -51,3 +52,45 @@ def test_the_image_is_resized_before_its_range_is_taken():
     plane = to_model(image, Frame(64, 64, 16))
     np.testing.assert_allclose(plane[0, 0], 1000 / 16 / 100, rtol=1e-5)
     np.testing.assert_allclose(plane[8:], 1)
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_a_window_is_centre_and_width(name):
+    centre, width = WINDOWS[name]
+    ends = np.array([[-3000, centre - width / 2, centre, centre + width / 2, 3000]])
+    np.testing.assert_allclose(Intensity(window_of(name)).apply(ends), [[0, 0, 0.5, 1, 1]])
+
+
+def test_windows_by_hand():
+    # 40 +- 175: -135 is 0, 215 is 1, 127.5 is three quarters
+    seen = Intensity(window_of("40,350")).apply(np.array([[-135, 127.5], [215, 1000]]))
+    np.testing.assert_allclose(seen, [[0, 0.75], [1, 1]])
+
+
+@pytest.mark.parametrize("text", ["40,0", "40,-3", "heart", "40", "1,2,3", "nan,3", "1,inf"])
+def test_unusable_windows(text):
+    with pytest.raises(InputError, match="window"):
+        window_of(text)
+
+
+def test_clahe_brings_out_a_faint_pattern():
+    y, x = np.mgrid[:128, :128]
+    faint = 100 + 3 * np.sin(x / 2) + 3 * np.cos(y / 3)
+    faint[0, 0], faint[0, 1] = -1000, 1000
+    seen, inner = Intensity(clahe=4.0).apply(faint), np.s_[16:112, 16:112]
+    assert seen.min() >= 0 and seen.max() <= 1
+    assert seen[inner].std() > 5 * min_max(faint)[inner].std()
+    assert np.corrcoef(seen[inner].ravel(), faint[inner].ravel())[0, 1] > 0.9
+
+
+def test_window_and_clahe_come_before_the_resize():
+    image = np.zeros((4, 4))
+    image[:, ::2] = 2000  # averaged first, the window would be left: all 1 instead of a half
+    seen = to_model(image, Frame(4, 4, 2), Intensity((50, 400)))
+    np.testing.assert_allclose(seen, (1 + 0.375) / 2)
+    np.testing.assert_array_equal(to_model(image, Frame(4, 4, 2), Intensity()), 0)
+
+
+def test_a_window_does_not_hide_values_that_are_not_finite():
+    with pytest.raises(ValueError, match="finite"):
+        Intensity((50, 400)).apply(np.array([[np.nan, 1]]))

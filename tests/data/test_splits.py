@@ -26,6 +26,7 @@ class Row:
     id: str
     group: str
     category: str = ""
+    source: str = ""
 
 
 def rows_of(sizes: list[tuple[int, int]]) -> list[Row]:
@@ -129,3 +130,14 @@ def test_committed_splits_are_whole(name: str) -> None:
 def test_committed_names_and_others() -> None:
     assert len(committed_names()) == 8
     assert committed_splits("unknown") is None and committed_splits("../x") is None
+
+
+def test_a_leak_is_refused_with_the_names_of_the_files() -> None:
+    splits = Splits.of({"train": ["a_s1", "a_s2"], "test": ["b_s1"]})
+    rows = [
+        Row("a_s1", "1", source="a.nii.gz"),
+        Row("a_s2", "1", source="a.nii.gz"),
+        Row("b_s1", "1", source="b.nii.gz"),
+    ]
+    with pytest.raises(InputError, match=r"has a\.nii\.gz in train and b\.nii\.gz in test"):
+        refuse_leaks(splits, rows, "here")

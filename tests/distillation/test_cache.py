@@ -1,5 +1,10 @@
 """The embedding cache: the grid rule by hand, damage in any byte, resuming."""
 
+import os
+import time
+from functools import partial
+from multiprocessing import get_context
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samling.distillation.cache import EmbeddingCache, to_grid
+from samling.errors import InputError
 
 TEACHER = "ab" * 32
 
@@ -145,3 +151,59 @@ def test_a_changed_weight_is_always_found(cache, planes):
         damaged[position] ^= 0x01
         path.write_bytes(damaged)
         assert cache.read(planes[0]) is None
+
+
+def test_many_processes_fill_one_cache(cache):
+    planes = np.random.default_rng(2).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    with get_context("fork").Pool(3) as pool:
+        counts = pool.map(partial(_fill, cache, planes), range(3))
+    assert max(counts) < 30  # the work was shared
+    assert 40 <= sum(counts) <= 60  # each item once, but for what two began at the same time
+    assert all(cache.read(plane) is not None for plane in planes)
+
+
+def _fill(cache, planes, _):
+    def slowly(images):
+        time.sleep(0.01)
+        return encode(images)
+
+    return cache.fill(planes, slowly)
+
+
+def test_killed_twenty_times_it_is_never_unreadable(cache):
+    """Kill -9 at random moments: what is there is intact, and at most one item is done again."""
+    planes = np.random.default_rng(3).integers(0, 256, (200, 8, 8), dtype=np.uint8)
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        child = get_context("fork").Process(target=_fill, args=(cache, planes, 0))
+        child.start()
+        child.join(rng.uniform(0.02, 0.1))
+        child.kill()
+        child.join()
+        done = list(cache.folder.glob("*.safetensors"))
+        readable = sum(cache.read(plane) is not None for plane in planes)
+        assert readable == len(done)
+    left = cache.fill(planes, encode)
+    assert 0 < len(done) == 200 - left
+    fresh = EmbeddingCache(cache.root / "fresh", TEACHER, 4)
+    fresh.fill(planes, encode)
+    for plane in planes:
+        np.testing.assert_array_equal(cache.read(plane), fresh.read(plane))
+
+
+def test_old_files_of_other_teachers_make_room(tmp_path, planes):
+    old, older = (EmbeddingCache(tmp_path, name * 32, 4) for name in ("cd", "ef"))
+    for age, other in ((100, old), (200, older)):
+        other.fill(planes[:3], encode)
+        for file in other.folder.iterdir():
+            os.utime(file, (time.time() - age, time.time() - age))
+    size = next(old.folder.iterdir()).stat().st_size
+    own = EmbeddingCache(tmp_path, TEACHER, 4)
+    own.fill(planes[:1], encode)
+    own.make_room(planes[:2], 2, limit=6 * size + 300)  # seven are there, one more is wanted
+    assert len(list(older.folder.iterdir())) < 3
+    assert len(list(old.folder.iterdir())) == 3
+    assert own.read(planes[0]) is not None
+    with pytest.raises(InputError, match="SAMLING_CACHE_GB"):
+        own.make_room(planes, 2, limit=2 * size)
+    assert len(list(old.folder.iterdir())) == 3

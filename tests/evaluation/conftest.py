@@ -66,6 +66,10 @@ class FakeSegmenter:
         side = 4 * self.card.embedding_size
         return np.zeros((len(prompts), side, side), np.float32), np.zeros(len(prompts), np.float32)
 
+    def foreground(self, encoded: np.ndarray, prompts: Sequence[Prompt]) -> np.ndarray:
+        masks = [mask for prompt in prompts for mask in self.shape(encoded, prompt)]
+        return 0.1 + 0.8 * np.any([np.zeros(encoded.shape, bool), *masks], axis=0)
+
 
 @dataclass
 class FakeStore:

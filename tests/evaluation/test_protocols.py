@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from samling.errors import InputError
-from samling.evaluation.protocols import ask, generator, kind_of
+from samling.evaluation.protocols import ALL, MOST_CLICKS, ask, expand, generator, kind_of
 
 
 @pytest.mark.parametrize(
     ("protocol", "kind"),
-    [("box", "box"), ("jitter10", "box"), ("point3", "points"), ("clicks3", "points")],
-)
+    [("box", "box"), ("jitter10", "box"), ("point3", "points"), ("clicks3", "points"),
+     ("noc90", "points")],
+)  # fmt: skip
 def test_kinds(protocol: str, kind: str) -> None:
     assert kind_of(protocol) == kind
     assert kind_of("auto") == "automatic"
@@ -22,6 +23,15 @@ def test_kinds(protocol: str, kind: str) -> None:
 def test_unknown_protocol_is_the_users_error(protocol: str) -> None:
     with pytest.raises(InputError, match="--prompts"):
         kind_of(protocol)
+
+
+def test_all_stands_for_every_protocol_and_none_is_asked_twice() -> None:
+    assert expand(["all"]) == list(ALL)
+    assert expand(["point1", "all", "point1"])[0] == "point1"
+    assert len(expand(["point1", "all"])) == len(ALL)
+    for wrong in ([], ["boxes"], ["all", "boxes"]):
+        with pytest.raises(InputError, match="--prompts"):
+            expand(wrong)
 
 
 def test_random_numbers_depend_on_seed_id_and_protocol_alone() -> None:
@@ -64,6 +74,33 @@ def test_each_click_answers_the_last_mask(fakes: SimpleNamespace) -> None:
     assert (case.labels[points[:, 1], points[:, 0]] == 1).all()  # all missed: all clicks inside
     assert answer.prompts[0].point_labels.tolist() == [1, 1, 1]
     assert answer.prompts[0].mask is None
+
+
+def test_clicking_stops_when_the_dice_is_reached(fakes: SimpleNamespace) -> None:
+    case = fakes.disc_case("one", [(30, 40, 12)])
+    label = case.labels > 0
+
+    def by_clicks(image: np.ndarray, prompt) -> list[np.ndarray]:
+        """A quarter of the disc more with every click."""
+        share = min(len(prompt.points) / 4, 1)
+        return [label & (np.arange(80) < 28 + share * 25)]
+
+    segmenter = fakes.Segmenter(shape=by_clicks)
+    answer = ask(segmenter, case.image, case, "noc90", 0)
+    assert answer is not None
+    assert answer.clicks == len(segmenter.asked) == 3  # half a disc: Dice 0.7; six sevenths: 0.92
+    assert ask(fakes.Segmenter(), case.image, case, "noc90", 0).clicks == 1
+
+
+def test_a_dice_never_reached_counts_as_the_most_clicks(fakes: SimpleNamespace) -> None:
+    def nothing(image: np.ndarray, prompt) -> list[np.ndarray]:
+        return [np.zeros(image.shape, dtype=bool)]
+
+    case = fakes.disc_case("one", [(30, 40, 10)])
+    answer = ask(fakes.Segmenter(shape=nothing), case.image, case, "noc90", 0)
+    assert answer is not None
+    assert answer.clicks == MOST_CLICKS == len(answer.prompts[0].points)
+    assert ask(fakes.Segmenter(), case.image, case, "clicks2", 0).clicks is None
 
 
 def test_earlier_mask_goes_along_if_the_model_knows_masks(fakes: SimpleNamespace) -> None:

@@ -68,6 +68,36 @@ def test_empty_labels_count_for_automatic_mode_only(fakes: SimpleNamespace, stor
         evaluate_segmenter(segmenter, store, TestSplit(("none",)), ["auto"]), "none", "auto"
     )
     assert (wrong.dice, wrong.hd95_px, wrong.n_false_alarms) == (0, 100, 1)
+    assert (wrong.sensitivity, wrong.precision, wrong.nsd_px, wrong.area_error) == (0, 0, 0, 2)
+
+
+def test_a_missed_lesion_counts_in_every_metric(fakes: SimpleNamespace, store) -> None:
+    def nothing(image: np.ndarray, prompt) -> list[np.ndarray]:
+        return [np.zeros(image.shape, dtype=bool)]
+
+    (row,) = evaluate_segmenter(fakes.Segmenter(shape=nothing), store, ValSplit(("one",)), ["box"])
+    assert (row.dice, row.iou, row.sensitivity, row.precision, row.nsd_px, row.nsd_mm) == (0,) * 6
+    assert (row.hd_px, row.hd95_px, row.assd_px) == (100, 100, 100)
+    assert (row.hd_mm, row.hd95_mm, row.assd_mm) == (50, 50, 50)
+    assert (row.area_error, row.n_found) == (-2, 0)
+
+
+def test_probabilities_are_scored_where_there_are_any(fakes: SimpleNamespace, store) -> None:
+    split = ValSplit(("one",))
+    (row,) = evaluate_segmenter(fakes.Segmenter(), store, split, ["box"])
+    assert row.cross_entropy == pytest.approx(-np.log(0.9))
+    filled, _ = evaluate_baselines(store, split, ["box"])
+    assert filled.cross_entropy is None
+
+
+def test_answers_are_shown_to_who_asks(fakes: SimpleNamespace, store) -> None:
+    shown = []
+    evaluate_segmenter(
+        fakes.Segmenter(), store, ValSplit(("one", "none")), ["box", "auto"],
+        seen=lambda case, protocol, answer: shown.append((case.id, protocol, answer.mask.sum())),
+    )  # fmt: skip
+    label = int((store.case("one").labels > 0).sum())
+    assert shown == [("one", "box", label), ("one", "auto", label), ("none", "auto", 0)]
 
 
 def test_prompts_do_not_depend_on_the_order_of_images(fakes: SimpleNamespace, store) -> None:

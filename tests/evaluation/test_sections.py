@@ -10,7 +10,7 @@ from samling.evaluation.tables import summarise
 
 def row(id: int, dice: float, method: str, protocol: str = "box", **changes) -> Row:
     plain = Row(f"c{id}", f"g{id}", "", method, protocol, True, 1)
-    return replace(plain, dice=dice, iou=dice / 2, hd95_px=4.0, n_found=1, **changes)
+    return replace(plain, dice=dice, iou=dice / (2 - dice), hd95_px=4.0, n_found=1, **changes)
 
 
 def evaluation(rows: list[Row], split: str = "val", **changes) -> Evaluation:
@@ -21,7 +21,7 @@ def evaluation(rows: list[Row], split: str = "val", **changes) -> Evaluation:
 
 
 def measured(own: float, ellipse: float, base: float = 0.5) -> list[Row]:
-    wobble = [0.01, -0.01, 0.0, 0.02]
+    wobble = [0.01, -0.01, 0.0, 0.02, 0.01, -0.01, 0.0, 0.02]
     rows = []
     for i, w in enumerate(wobble):
         rows += [row(i, own + w, "mine"), row(i, base, "b without adapter")]
@@ -35,7 +35,7 @@ def advice(found: Evaluation) -> str:
 
 def test_the_lead_answers() -> None:
     text = lead(evaluation(measured(0.9, 0.8)))
-    assert "4 validation images of breast" in text
+    assert "8 validation images of breast" in text
     assert "0.905" in text and "4.0 px" in text
     assert "no image" in lead(evaluation([]))
 
@@ -63,6 +63,25 @@ def test_jitter_automatic_and_skipped_images() -> None:
     assert "Of 1 images without a lesion, 1 stay empty" in said
     assert "1 images without a lesion don't count" in said
     assert said.endswith("a note")
+
+
+def test_three_patients_prove_nothing() -> None:
+    few = [row for row in measured(0.9, 0.5) if row.id in ("c0", "c1", "c2")]
+    assert "not clearly apart" in " ".join(meaning(evaluation(few)))
+
+
+def test_numbers_that_contradict_each_other_are_named() -> None:
+    wrong = [replace(row, iou=0.5) for row in measured(0.9, 0.8)]
+    assert "Jensen" in " ".join(meaning(evaluation(wrong)))
+    assert "Jensen" not in " ".join(meaning(evaluation(measured(0.9, 0.8))))
+
+
+def test_clicks_are_told_in_words_and_do_not_lead() -> None:
+    rows = [row(1, 0.92, "mine", "noc90", clicks=3), row(1, 0.8, "mine")]
+    found = evaluation(rows)
+    assert "takes 3.0 clicks until Dice 0.90; 1 of 1 images" in " ".join(meaning(found))
+    assert found.main is not None and found.main.protocol == "box"
+    assert "Clicks" in [s.title for s in sections(found) if s.blocks]
 
 
 def test_advice_fits_the_result_and_the_split() -> None:

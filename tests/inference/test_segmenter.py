@@ -2,10 +2,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from scipy import ndimage
 
 from samling.errors import InputError
 from samling.inference.arrays import grey
-from samling.inference.segmenter import Segmenter, box_around
+from samling.inference.card import Card
+from samling.inference.segmenter import Segmenter, box_around, regions_in_reach
 from samling.prompts.prompt import Prompt
 
 
@@ -59,6 +62,20 @@ def test_a_mask_does_not_depend_on_what_else_was_asked(painter):
         alone, alone_quality = painter.decode(encoded, [prompt])
         assert np.array_equal(alone[0], one)
         assert alone_quality[0] == rating
+
+
+def test_foreground_is_the_largest_probability_and_agrees_with_the_masks(painter):
+    first, second = (
+        Prompt(box=np.array(b, dtype=float)) for b in ([5, 5, 60, 60], [90, 50, 150, 90])
+    )
+    encoded = painter.encode(image())
+    both = painter.foreground(encoded, [first, second])
+    assert both.shape == (100, 160) and both.min() >= 0 and both.max() <= 1
+    masks = [found.mask for found in painter.segment_encoded(encoded, [first, second])]
+    np.testing.assert_array_equal(both > 0.5, masks[0] | masks[1])
+    alone = [painter.foreground(encoded, [prompt]) for prompt in (first, second)]
+    np.testing.assert_array_equal(both, np.maximum(*alone))
+    assert painter.foreground(encoded, []).max() < 1e-6
 
 
 def test_prompts_with_equal_numbers_of_tokens_share_a_call(painter):
@@ -152,3 +169,42 @@ def test_the_box_around_a_mask_is_that_of_its_pixels(pixels):
     xs, ys = [x for x, _ in pixels], [y for _, y in pixels]
     expected = (min(xs), min(ys), max(xs) + 1, max(ys) + 1) if pixels else None
     assert box_around(mask) == expected
+
+
+def test_specks_outside_of_the_box_are_dropped():
+    mask = np.zeros((20, 20), dtype=bool)
+    mask[5:10, 5:10] = mask[9:14, 9:14] = True  # one region that leaves the box
+    mask[0, 19] = mask[17:19, 0:2] = True
+    box = np.array([4.0, 4.0, 10.5, 10.5])
+    kept = regions_in_reach(mask, box)
+    expected, _ = ndimage.label(mask, np.ones((3, 3)))
+    assert np.array_equal(kept, expected == expected[7, 7])
+    elsewhere = np.array([14.0, 1.0, 16.0, 3.0])  # nothing in reach: better all than nothing
+    assert np.array_equal(regions_in_reach(mask, elsewhere), mask)
+
+
+def test_a_window_in_the_card_is_what_the_model_sees(painter, make_card):
+    seen = []
+
+    class Watching:
+        decode = painter.backend.decode
+
+        def encode(self, plane):
+            seen.append(plane)
+            return painter.backend.encode(plane)
+
+    card = make_card(window_hu=(50.0, 400.0))
+    again = Card.model_validate_json(card.model_dump_json())
+    hounsfield = np.full((64, 64), 150.0)
+    hounsfield[0, 0] = -1000
+    Segmenter(Watching(), again).encode(hounsfield)
+    assert seen[0][0, 0] == 0 and seen[0][5, 5] == 0.75  # (150 + 150) / 400
+    with pytest.raises(ValidationError):
+        make_card(window_hu=(50.0, 0.0))
+    # Beside what else a card says of the input: the shape of the square and what surrounds the image
+    wide = np.full((32, 64), 150.0)
+    Segmenter(Watching(), make_card(window_hu=(50.0, 400.0), padding="mean")).encode(wide)
+    assert seen[1][0, 0] == 0.75 and (seen[1][len(seen[1]) // 2 :] == -1).all()
+    stretched = make_card(window_hu=(50.0, 400.0), padding="mean", fit="stretch")
+    Segmenter(Watching(), stretched).encode(wide)
+    assert (seen[2] == 0.75).all()

@@ -94,6 +94,8 @@ def test_only_adapter_and_automatic_mode_are_saved(trained):
         "model.prompt_encoder.automatic.weight",
         "model.presence.linear.weight",
         "model.presence.linear.bias",
+        "model.presence.evidence.weight",
+        "model.presence.evidence.bias",
     }
     assert all(value.any() for value in state.values())  # nothing is as it began: zero
 

@@ -26,6 +26,8 @@ AUTOMATIC = {
     "model.prompt_encoder.automatic.weight",
     "model.presence.linear.weight",
     "model.presence.linear.bias",
+    "model.presence.evidence.weight",
+    "model.presence.evidence.bias",
 }
 NESTED = ("block", "conv", "attention", "mlp")
 
@@ -96,6 +98,7 @@ def test_light_starts_from_litemedsam(real_weights):
     assert set(own) - set(same) == {
         "image_encoder.patch_embed.0.c.weight", "image_encoder.patch_embed.2.c.weight",
         "prompt_encoder.automatic.weight", "presence.linear.weight", "presence.linear.bias",
+            "presence.evidence.weight", "presence.evidence.bias",
         *(key for key in own if key.endswith("attention_biases")),  # other windows: resampled
     }  # fmt: skip
 

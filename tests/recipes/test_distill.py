@@ -8,11 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from samling.config import EmbeddingSection
 from samling.errors import InputError
 from samling.inference.card import Card
+from samling.models.sam import Sam
 from samling.models.weights import sha256_of_tensors
-from samling.recipes.build import load_base, load_torch
+from samling.recipes.build import load_base, load_torch, new_base, save_base
 from samling.recipes.distill import distill
+from samling.recipes.embedding_stage import check_pair
 
 SMALL = [
     "warm_start=false", "embedding.epochs=2", "embedding.batch_size=3", "embedding.flips=false",
@@ -98,6 +101,29 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     assert ours.read_bytes() == theirs.read_bytes()
 
 
+def test_every_term_is_logged_and_resumes(small_store, teacher, cache, tmp_path):
+    """Deep supervision and masks in stage 1: killed after an epoch, it ends as if it had not been."""
+    more = ["embedding.levels=0.5", "embedding.masks=0.1", "embedding.flips=true"]
+    more += ["decoder.epochs=0", "student=tiny"]
+
+    def dying(line):
+        if line.startswith("epoch 1/2"):
+            raise KeyboardInterrupt
+
+    whole = run(small_store, teacher, tmp_path / "whole", *more)
+    with pytest.raises(KeyboardInterrupt):
+        run(small_store, teacher, tmp_path / "killed", *more, report=dying)
+    killed = run(small_store, teacher, tmp_path / "killed", *more)
+    log = (whole / "embedding" / "metrics.jsonl").read_text().splitlines()
+    means = json.loads(log[0])["train"]
+    assert set(means) == {"mse", "cosine", "levels", "masks", "total"}
+    expected = means["mse"] + means["cosine"] + 0.5 * means["levels"] + 0.1 * means["masks"]
+    assert means["total"] == pytest.approx(expected, rel=1e-4)
+    assert json.loads(log[1])["train"]["levels"] < means["levels"]
+    ours, theirs = (folder / "base.safetensors" for folder in (killed, whole))
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
 def test_another_teacher_is_not_the_same_run(distilled, small_store, tiny_run, cache):
     with pytest.raises(InputError, match="other settings, data or base"):
         run(small_store, str(tiny_run), distilled)
@@ -107,7 +133,54 @@ def test_a_student_with_a_frozen_encoder_loads_too(small_store, teacher, cache, 
     """Also without any epoch: then the student is what it started from."""
     none = ["embedding.epochs=0", "decoder.epochs=0", "decoder_trains_encoder=false"]
     out = run(small_store, teacher, tmp_path / "light", *none)
-    assert load_base(out).sha256 == load_base("untrained").sha256
+    made, begun = load_base(out).model, load_base("untrained").model
+    images = torch.rand(2, 1, 256, 256)
+    with torch.no_grad():  # batch norms are folded: the same up to rounding
+        torch.testing.assert_close(
+            made.encode(images).image, begun.encode(images).image, rtol=1e-3, atol=1e-4
+        )
+    own, taught = begun.state_dict(), load_torch(teacher)[0].state_dict()
+    for key, value in made.state_dict().items():
+        if key.startswith(("mask_decoder.", "prompt_encoder.")):  # the teacher's are taken over
+            assert torch.equal(value, taught[key]), key
+        elif not key.startswith("image_encoder."):
+            assert torch.equal(value, own[key]), key
+
+
+def test_the_student_is_the_one_that_was_asked_for(small_store, teacher, cache, tmp_path):
+    none = ["embedding.epochs=0", "decoder.epochs=0", "student=tiny"]
+    base = load_base(run(small_store, teacher, tmp_path / "tiny", *none))
+    assert base.card.architecture == base.model.architecture == "tiny"
+    assert len(base.model.skips) == 2
+
+
+def test_an_unknown_student_is_an_error(small_store, teacher, cache, tmp_path):
+    with pytest.raises(InputError, match=r"huge.*use one of full, light"):
+        run(small_store, teacher, tmp_path / "huge", "student=huge")
+
+
+def test_sam2_learns_from_sam2_level_by_level(small_store, cache, tmp_path):
+    """The pyramid's two finer levels have projections of their own."""
+    master = new_base("sam2-hiera-mini", warm=False)
+    save_base(tmp_path / "teacher", master.model, master.card)
+    more = ["student=sam2-hiera-mini", "embedding.levels=0.5", "decoder.epochs=0"]
+    out = run(small_store, str(tmp_path / "teacher"), tmp_path / "mini", *more)
+    log = (out / "embedding" / "metrics.jsonl").read_text().splitlines()
+    assert all(json.loads(line)["train"]["levels"] > 0 for line in log)
+    assert load_base(out).model.architecture == "sam2-hiera-mini"
+
+
+def test_a_teacher_that_does_not_suit_the_student_is_refused(small_store, teacher, cache, tmp_path):
+    out = tmp_path / "mini"
+    with pytest.raises(InputError, match="has 4 stages to learn from.*sam2-hiera-mini 2"):
+        run(small_store, teacher, out, "student=sam2-hiera-mini", "embedding.levels=0.5")
+    assert not out.exists()  # so that the run may be repeated there with other settings
+    vit, plain = Sam("efficientsam-ti", 32), EmbeddingSection()
+    with pytest.raises(InputError, match="sees images of 32 px only.*@64"):
+        check_pair(Sam("tiny", 64), vit, plain)
+    check_pair(Sam("tiny", 32), vit, plain)
+    with pytest.raises(InputError, match="has 0 stages"):
+        check_pair(Sam("tiny", 32), vit, EmbeddingSection(levels=1.0))
 
 
 def test_altered_or_missing_weights_are_refused(distilled, tmp_path):

@@ -42,8 +42,8 @@ def test_missing_extras_are_named_with_the_command(monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda name: None if name in absent else found(name))
     monkeypatch.setattr(module, "_version", lambda name: None if name in absent else "1.0")
     text = doctor().text()
-    assert "missing: torch, transformers (pip install 'samling[train]')" in text
-    assert "missing: onnx (pip install 'samling[export]')" in text
+    assert "missing: torch, transformers (pip install '.[train]')" in text
+    assert "missing: onnx (pip install '.[export]')" in text
     assert "not measured" in text
 
 

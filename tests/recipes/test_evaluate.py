@@ -100,7 +100,7 @@ def test_everything_is_written(tiny_store: Path, out: Path, load, models) -> Non
     names = {path.name for path in out.iterdir()}
     assert names == {
         "results.json", "results.csv", "table.md", "report.html",
-        "sheet_best.png", "sheet_median.png", "sheet_worst.png",
+        "sheet_best.png", "sheet_median.png", "sheet_worst.png", "robustness.png",
     }  # fmt: skip
     found = results(out)
     methods = {(score["protocol"], score["method"]) for score in found["scores"]}
@@ -127,6 +127,27 @@ def test_numbers_agree_between_files(tiny_store: Path, out: Path, load) -> None:
     assert score["dice"]["mean"] == pytest.approx(np.mean(dice), abs=1e-5)
     assert score["dice"]["low"] <= score["dice"]["mean"] <= score["dice"]["high"]
     assert f"**{score['dice']['mean']:.3f}" in (out / "table.md").read_text(encoding="utf-8")
+
+
+def test_patients_may_weigh_the_same(tiny_store: Path, out: Path, load) -> None:
+    evaluate("boxes", tiny_store, out, "val", ["box"], load=load, mean_over="patient")
+    assert results(out)["means_over"] == "patient"
+    assert "Means over patients" in (out / "table.md").read_text(encoding="utf-8")
+    with pytest.raises(InputError, match="--mean"):
+        evaluate("boxes", tiny_store, out, "val", ["box"], load=load, mean_over="slice")
+
+
+def test_probabilities_tests_and_the_variant_of_hd95_are_reported(tiny_store, out, load) -> None:
+    evaluate("runs/dark", tiny_store, out, "val", ["box", "auto"], load=load)
+    found = results(out)
+    own = [score for score in found["scores"] if score["method"] == "dark"]
+    assert all(score["cross_entropy"]["mean"] > 0 for score in own)
+    against = {(test["protocol"], test["other"]) for test in found["paired_tests"]}
+    assert ("box", "ellipse in the box") in against
+    for name in ("table.md", "report.html"):
+        text = (out / name).read_text(encoding="utf-8")
+        assert "larger of the two directed 95th percentiles" in text
+        assert "Holm" in text
 
 
 def test_same_numbers_twice(tiny_store: Path, tmp_path: Path, load) -> None:
@@ -181,7 +202,7 @@ def test_another_split_of_the_training_data_is_a_leak(tiny_store, out, load, mod
 @pytest.mark.parametrize(
     ("split", "protocols", "words"),
     [("train", ["box"], "--split"), ("val", ["boxes"], "--prompts"), ("val", [], "--prompts"),
-     ("val", ["point1"], "boxes")],
+     ("val", ["point1"], "boxes"), ("val", ["all", "nonsense"], "--prompts")],
 )  # fmt: skip
 def test_wrong_use(tiny_store, out, load, split: str, protocols: list[str], words: str) -> None:
     with pytest.raises(InputError, match=words):

@@ -27,7 +27,7 @@ def test_without_pytorch_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "torch" else found(name)
     )
-    with pytest.raises(InputError, match=r"pip install 'samling\[train\]'"):
+    with pytest.raises(InputError, match=r"pip install '\.\[train\]'"):
         load("litemedsam")
 
 

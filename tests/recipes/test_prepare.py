@@ -163,7 +163,7 @@ def test_a_planted_leak_is_refused_and_writes_nothing(data: Path, tmp_path: Path
     if how == "group":
         rows["p02"] = "test,g20"
     write_meta(data, "split,group_id", rows)
-    with pytest.raises(InputError, match=r"p0?20? in .* and p0?20? in ") as caught:
+    with pytest.raises(InputError, match=r"p0?20?\.png in .* and p0?20?\.png in ") as caught:
         prepare(data, tmp_path / "s.h5")
     assert "p02" in str(caught.value) and "p20" in str(caught.value)
     assert names_in(tmp_path) == ["set"]

@@ -1,4 +1,4 @@
-"""Prompted training on a small model: learns, leaves the base alone, validates by hand."""
+"""Prompted training on a small model: learns, leaves the base alone, calibrates."""
 
 import json
 
@@ -11,11 +11,9 @@ from samling.data.batches import Planes
 from samling.data.splits import Splits
 from samling.data.store import Store, write_store
 from samling.errors import InputError
-from samling.models.contract import Embedding, MaskLogits
 from samling.models.sam import Sam
-from samling.prompts.prompt import Token
 from samling.recipes.build import trainee
-from samling.recipes.prompted_training import read_training, run_training, score
+from samling.recipes.prompted_training import calibrate, read_training, run_training
 
 SIDE = 64
 
@@ -100,6 +98,16 @@ def test_terms_are_means_over_prompt_kinds(tmp_path):
     assert row["total"] == pytest.approx(row["dice"])
 
 
+def test_calibration_chooses_a_threshold_and_changes_no_weight(tmp_path):
+    made, said = start(train_decoder=True), []
+    train(made, settings(prompts=["box"]), tmp_path)
+    before = made.state()
+    threshold = calibrate(made, settings(prompts=["box"]), planes(3), seed=0, report=said.append)
+    assert -2 <= threshold <= 2
+    assert said[0].startswith(f"mask threshold {threshold:+.2f}")
+    assert all(torch.equal(made.state()[key], value) for key, value in before.items())
+
+
 @pytest.mark.parametrize("kind", ["adam", "adamw"])
 def test_the_optimiser_of_the_recipe_is_used(tmp_path, monkeypatch, kind):
     made = []
@@ -110,56 +118,6 @@ def test_the_optimiser_of_the_recipe_is_used(tmp_path, monkeypatch, kind):
         )
     train(start(), settings(epochs=0, optimiser={"kind": kind}), tmp_path)
     assert made == [{"adam": "Adam", "adamw": "AdamW"}[kind]]
-
-
-class Oracle(torch.nn.Module):
-    """Fills boxes; finds bright pixels in automatic mode; says presence by the image's maximum."""
-
-    def encode(self, images):
-        return Embedding(images, images.amax(dim=(1, 2, 3)) - 0.5)
-
-    def decode(self, embedding, prompts):
-        y, x = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
-        planes = []
-        for image, coords, labels in zip(
-            embedding.image[:, 0], prompts.coords[:, 0], prompts.labels[:, 0], strict=True
-        ):
-            inside = image > 0.4
-            if labels[0] == Token.TOP_LEFT:
-                (x0, y0), (x1, y1) = coords.tolist()
-                inside = (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1)
-            elif labels[0] == Token.POSITIVE:
-                inside = torch.zeros_like(inside)
-            planes.append(torch.where(inside, 9.0, -9.0))
-        return MaskLogits(torch.stack(planes).unsqueeze(1), torch.zeros(len(planes), 1))
-
-
-def test_validation_scores_by_hand():
-    some = planes(3, empty=[1])
-    some.images[2] = np.minimum(some.images[2], 100)  # too dark: presence says no
-    scores = score(Oracle(), settings(), some, None, 0, torch.device("cpu"), "fp32")
-    assert scores["box"] == 1  # rectangles are their boxes; the empty image has none
-    assert scores["point1"] == 0
-    assert scores["auto"] == pytest.approx(2 / 3)  # found, rightly nothing, wrongly nothing
-    assert scores["score"] == pytest.approx((1 + 0 + 2 / 3) / 3)
-
-
-def test_validation_looks_at_the_largest_component():
-    some = planes(1)
-    some.labels[0, -5:, -5:] = 1  # a second, smaller one
-    section = settings(prompts=["box"])
-    scores = score(Oracle(), section, some, None, 0, torch.device("cpu"), "fp32")
-    assert scores == {"box": 1, "score": 1}
-
-
-def test_validation_repeats_itself_and_leaves_no_gradients():
-    made, section = start(), settings()
-    first, again = (
-        score(made.model, section, planes(3), None, 0, torch.device("cpu"), "fp32")
-        for _ in range(2)
-    )
-    assert first == again
-    assert all(p.grad is None for p in made.parameters())
 
 
 def test_training_needs_cases_of_both_kinds(small_store, tmp_path):

@@ -1,12 +1,16 @@
 """The loop on a toy task: schedules by hand, resume equal to no interruption, means, best weights."""
 
 import math
+import time
 from functools import partial
+from multiprocessing import get_context
 
+import numpy as np
 import pytest
 import torch
 
 from samling.errors import InputError
+from samling.training.checkpoint import read_checkpoint
 from samling.training.log import read_metrics
 from samling.training.loop import Schedule, Task, best_precision, fit, precision
 from samling.training.randomness import generator
@@ -63,6 +67,38 @@ class Toy:
 
 def without_times(rows):
     return [{k: v for k, v in r.items() if k not in ("seconds", "images_per_second")} for r in rows]
+
+
+def _slowly(folder):
+    toy = Toy()
+    step = toy.step
+
+    def slow(epoch, number):
+        time.sleep(0.01)
+        return step(epoch, number)
+
+    toy.step = slow
+    toy.fit(folder)
+
+
+def test_killed_twenty_times_it_ends_as_it_would_have(tmp_path):
+    """Kill -9 at random moments, resumed every time: the same weights, bit for bit, and the same log."""
+    whole = Toy()
+    rows = whole.fit(tmp_path / "whole")
+    rng, folder = np.random.default_rng(0), tmp_path / "killed"
+    torch.set_num_threads(1)  # a forked child has no threads of its parent
+    for _ in range(20):
+        child = get_context("fork").Process(target=_slowly, args=(folder,))
+        child.start()
+        child.join(rng.uniform(0.02, 0.12))
+        child.kill()
+        child.join()
+        read_checkpoint(folder / "checkpoint.pt")  # absent or whole, never unreadable
+    last = Toy()
+    resumed = last.fit(folder)
+    assert without_times(resumed) == without_times(rows)
+    for ours, theirs in zip(last.layer.parameters(), whole.layer.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("fail_at", [(1, 0), (2, 0), (3, 2), (5, 1)])

@@ -2,7 +2,7 @@
 
 `x + MLP(norm(x)) + 0.5 · (context(norm(x)) + edge(e))`, where e is one edge map of four channels per image.
 Unlike the released code the four kernels work on every channel of e alone (dense across channels, all
-its edge channels are equal), no axis is swapped, and the stem learns: see docs/decisions/010.
+its edge channels are equal), no axis is swapped, and the stem learns: see docs/decisions/011.
 """
 
 from collections.abc import Sequence

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from samling.data.intensity import to_model
+from samling.data.intensity import Intensity, to_model
 from samling.data.splits import TrainSplit, ValSplit
 from samling.data.store import Store
 from samling.prompts.frame import Frame
@@ -39,7 +39,11 @@ class Planes:
         return images, torch.from_numpy(self.labels[indices]).float()
 
 
-def read_planes(parts: Sequence[tuple[Store, TrainSplit | ValSplit]], input_size: int) -> Planes:
+def read_planes(
+    parts: Sequence[tuple[Store, TrainSplit | ValSplit]],
+    input_size: int,
+    intensity: Intensity | None = None,
+) -> Planes:
     """Read cases of training or validation at model size. There is no way to pass a test split."""
     images: list[NDArray[np.uint8]] = []
     labels: list[NDArray[np.uint8]] = []
@@ -49,7 +53,7 @@ def read_planes(parts: Sequence[tuple[Store, TrainSplit | ValSplit]], input_size
             case = store.case(case_id)
             height, width = case.image.shape
             frame = Frame(height, width, input_size)
-            images.append(np.rint(to_model(case.image, frame) * 255).astype(np.uint8))
+            images.append(np.rint(to_model(case.image, frame, intensity) * 255).astype(np.uint8))
             label = np.zeros_like(case.image, np.uint8) if case.labels is None else case.labels
             labels.append((frame.labels_to_model(label) > 0).astype(np.uint8))
             names.append(f"{store.name}/{case_id}")

@@ -24,6 +24,7 @@ class Case:
         group: cases of one group never fall on both sides of a split; None: a group of its own.
         category: what the splits are stratified by (benign, malignant, normal ...); "" if unknown.
         source: the file that the image came from.
+        hounsfield: the image is in Hounsfield units, -1024 (air) and up.
     """
 
     id: str
@@ -35,3 +36,4 @@ class Case:
     category: str = ""
     modality: Modality = "unknown"
     source: Path | None = None
+    hounsfield: bool = False

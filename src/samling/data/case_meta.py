@@ -19,6 +19,7 @@ class CaseMeta:
     spacing_mm: tuple[float, ...] | None = None
     modality: Modality = "unknown"
     source: str = ""
+    hounsfield: bool = False
 
     @classmethod
     def of(cls, case: Case) -> "CaseMeta":
@@ -34,6 +35,7 @@ class CaseMeta:
             spacing_mm=case.spacing_mm,
             modality=case.modality,
             source=case.source.name if case.source else "",
+            hounsfield=case.hounsfield,
         )
 
     @classmethod

@@ -53,7 +53,7 @@ def check_entry(entry: Entry) -> Checked:
     patient = entry.patient or plane.patient
     case = Case(
         id=entry.id,
-        image=plane.pixels.astype(np.float32),
+        image=plane.values.astype(np.float32),
         labels=labels,
         spacing_mm=entry.spacing_mm or plane.spacing_mm,
         patient=patient,
@@ -61,6 +61,7 @@ def check_entry(entry: Entry) -> Checked:
         category=entry.category,
         modality=entry.modality if plane.modality == "unknown" else plane.modality,
         source=entry.image,
+        hounsfield=plane.hounsfield,
     )
     return Checked(entry, case, tuple(problems))
 

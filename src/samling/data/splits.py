@@ -27,6 +27,11 @@ class Grouped(Protocol):
         ...
 
     @property
+    def source(self) -> str:
+        """Name of its file; "" if unknown."""
+        ...
+
+    @property
     def category(self) -> str:
         """What to stratify by."""
         ...
@@ -189,10 +194,12 @@ def refuse_leaks(splits: Splits, cases: Iterable[Grouped], where: str) -> None:
     Raises:
         InputError: naming the cases.
     """
+    cases = list(cases)
     leaks = crossing_groups(splits, cases)
     if leaks:
+        files = {case.id: case.source for case in cases}
         group, parts = min(leaks.items())
-        sides = " and ".join(f"{', '.join(ids[:3])} in {part}" for part, ids in parts.items())
+        sides = " and ".join(f"{_named(ids, files)} in {part}" for part, ids in parts.items())
         more = f" (and {len(leaks) - 1} more groups)" if len(leaks) > 1 else ""
         problem = f"leaks: group '{group}' has {sides}{more}"
         raise InputError(
@@ -208,6 +215,12 @@ def committed_splits(name: str) -> Splits | None:
     if not path.is_file():
         return None
     return Splits.from_dict(json.loads(path.read_text(encoding="utf-8")), str(path))
+
+
+def _named(ids: Sequence[str], files: Mapping[str, str]) -> str:
+    """The files of some cases, or the cases where no file is known; three at most."""
+    names = list(dict.fromkeys(files[id] or id for id in ids))
+    return ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
 
 
 def _groups(cases: Iterable[Grouped]) -> dict[str, list[Grouped]]:

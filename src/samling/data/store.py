@@ -17,6 +17,7 @@ from samling.atomic import atomic_path
 from samling.data.case import Case
 from samling.data.case_meta import CaseMeta
 from samling.data.readers.bounds import MAX_PIXELS
+from samling.data.readers.plane import CT_OFFSET
 from samling.data.sink import Sink
 from samling.data.splits import Splits
 from samling.errors import InputError
@@ -37,7 +38,9 @@ class StoreWriter:
         self.finished = False
 
     def add(self, case: Case) -> None:
-        """Store a case: (H, W) whole numbers 0..65535; labels None are stored as all zeros.
+        """Store a case; labels None are stored as all zeros.
+
+        Its image is (H, W) whole numbers 0..65535, or -1024..64511 for Hounsfield units.
 
         Raises:
             ValueError: another shape or other values.
@@ -198,7 +201,7 @@ class Store:
         image, labels = self._planes(row)
         return Case(
             id=row.id,
-            image=image.astype(np.float32),
+            image=image.astype(np.float32) - (CT_OFFSET if row.hounsfield else 0),
             labels=labels,
             spacing_mm=row.spacing_mm,
             patient=row.patient,
@@ -206,6 +209,7 @@ class Store:
             category=row.category,
             modality=row.modality,
             source=Path(row.source) if row.source else None,
+            hounsfield=row.hounsfield,
         )
 
     def verify(self) -> None:
@@ -253,7 +257,7 @@ def _key(index: int) -> str:
 
 
 def _as_stored(case: Case) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    image = case.image
+    image = case.image + CT_OFFSET if case.hounsfield else case.image
     if image.ndim != 2 or image.size == 0:
         raise ValueError(f"{case.id}: expected an image (H, W), got {image.shape}")
     low, high = float(image.min()), float(image.max())
@@ -275,7 +279,8 @@ def _digest_tables(
     for row in rows:
         # 1 is read back as 1.0: both must give the same text
         spacing = None if row.spacing_mm is None else [float(step) for step in row.spacing_mm]
-        digest.update(json.dumps([row.id, row.group, row.category, spacing]).encode())
+        about = [row.id, row.group, row.category, spacing, *([True] if row.hounsfield else [])]
+        digest.update(json.dumps(about).encode())
     digest.update(json.dumps(classes).encode())
     digest.update(splits.hash.encode())
 

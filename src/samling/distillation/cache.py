@@ -1,6 +1,7 @@
-"""Cache of teacher embeddings: 16-bit floats, one checksummed file per image, resumable."""
+"""Cache of teacher embeddings: 16-bit floats, one checksummed file per image, resumable, bounded."""
 
 import hashlib
+import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from samling.atomic import atomic_path
+from samling.errors import InputError
 
 
 def to_grid(embedding: Tensor, size: int) -> Tensor:
@@ -31,16 +33,19 @@ class EmbeddingCache:
     """Embeddings of one teacher on one grid, in a folder of their own.
 
     A file's name is the hash of the image it belongs to, so stores can share a cache. Files that are
-    damaged (checksum) or unreadable count as missing and are computed again.
+    damaged (checksum) or unreadable count as missing and are computed again. Any number of processes
+    may fill one cache: each goes in an order of its own and passes over what another has written.
 
     Args:
         root: the cache folder.
         teacher_sha256: hash of the teacher's weights; another teacher gets another folder.
         grid: side of the embeddings kept, see `to_grid`.
+        kind: what is kept beside or instead of the embedding; another kind, another folder.
     """
 
-    def __init__(self, root: Path, teacher_sha256: str, grid: int) -> None:
-        self.folder = root / f"{teacher_sha256[:16]}-{grid}"
+    def __init__(self, root: Path, teacher_sha256: str, grid: int, kind: str = "") -> None:
+        self.root = root
+        self.folder = root / "-".join(filter(None, (teacher_sha256[:16], str(grid), kind)))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.grid = grid
 
@@ -82,14 +87,46 @@ class EmbeddingCache:
             advance: called with (done, total) after every batch.
         """
         missing = [index for index, plane in enumerate(planes) if self.read(plane) is None]
-        for start in range(0, len(missing), batch_size):
-            chosen = missing[start : start + batch_size]
-            images = torch.from_numpy(planes[chosen]).unsqueeze(1).float() / 255
-            embeddings = to_grid(encode(images).float(), self.grid).half().cpu().numpy()
-            for index, embedding in zip(chosen, embeddings, strict=True):
-                self.write(planes[index], embedding)
-            advance(start + len(chosen), len(missing))
-        return len(missing)
+        order = np.random.default_rng(os.getpid()).permutation(missing).tolist()
+        computed = 0
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            chosen = [index for index in batch if self.read(planes[index]) is None]
+            if chosen:
+                images = torch.from_numpy(planes[chosen]).unsqueeze(1).float() / 255
+                embeddings = to_grid(encode(images).float(), self.grid).half().cpu().numpy()
+                for index, embedding in zip(chosen, embeddings, strict=True):
+                    self.write(planes[index], embedding)
+            computed += len(chosen)
+            advance(start + len(batch), len(order))
+        return computed
+
+    def make_room(self, planes: NDArray[np.uint8], channels: int, limit: int) -> None:
+        """Delete what was written longest ago for other teachers until what is missing fits.
+
+        Args:
+            planes: (N, S, S), what `fill` will get.
+            channels: of an embedding. limit: bytes that all caches under one root may take.
+
+        Raises:
+            InputError: this teacher's own files would not fit; nothing was deleted.
+        """
+        missing = sum(not self.path(plane).exists() for plane in planes)
+        needed = missing * (channels * self.grid**2 * 2 + 256)
+        files = [(path.stat(), path) for path in self.root.glob("*/*.safetensors")]
+        used = sum(stat.st_size for stat, _ in files)
+        others = [(stat, path) for stat, path in files if path.parent != self.folder]
+        spare = sum(stat.st_size for stat, _ in others)
+        if used - spare + needed > limit:
+            problem = f"needs {(used - spare + needed) / 1e9:.1f} GB, allowed are {limit / 1e9:.1f}"
+            raise InputError(
+                self.folder, problem, "set SAMLING_CACHE_GB higher, or use fewer images"
+            )
+        for stat, path in sorted(others, key=lambda entry: entry[0].st_mtime):
+            if used + needed <= limit:
+                return
+            path.unlink(missing_ok=True)
+            used -= stat.st_size
 
 
 def _checksum(embedding: NDArray[np.float16]) -> str:

@@ -2,7 +2,8 @@
 
 The released loss regresses the feature pyramid (`pyramid_terms`); the one drawn in the paper regresses
 what block and adapter give at three levels, each alone and together (`split_terms`). Behind the neck
-teacher and student have the same number of channels, so no projection is needed.
+teacher and student have the same number of channels and the same grids, so nothing stands between them.
+Encoders that differ in either, or a cached teacher, take `distillation.deep`, which `distill` uses.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -88,9 +88,11 @@ def sheet(tiles: Sequence[Tile], columns: int = 3, *, side: int = TILE_PX) -> Ca
     return np.asarray(image)
 
 
-def write_sheet(path: str | Path, tiles: Sequence[Tile], columns: int = 3) -> Path:
+def write_sheet(
+    path: str | Path, tiles: Sequence[Tile], columns: int = 3, *, side: int = TILE_PX
+) -> Path:
     """Write a sheet as PNG, whole or not at all."""
-    _, encoded = cv2.imencode(".png", sheet(tiles, columns)[..., ::-1])
+    _, encoded = cv2.imencode(".png", sheet(tiles, columns, side=side)[..., ::-1])
     with atomic_path(path) as temporary:
         temporary.write_bytes(encoded.tobytes())
     return Path(path)

@@ -10,12 +10,17 @@ from numpy.typing import NDArray
 
 from samling.data.case import Case
 from samling.errors import InputError
+from samling.evaluation.metrics import dice
 from samling.inference.card import Card, PromptKind
 from samling.inference.segmenter import EncodedImage, Object
 from samling.prompts.prompt import Prompt
 from samling.prompts.sampling import components, correct, prompt_of, simulate
 
 BoolArray = NDArray[np.bool_]
+MOST_CLICKS = 20
+"""Of `noc`: an image that has not reached its Dice by then counts as so many."""
+ALL = ("box", "jitter5", "jitter10", "jitter20", "point1", "point3", "point5", "noc90", "auto")
+"""What `all` stands for."""
 E = TypeVar("E")
 
 
@@ -38,6 +43,10 @@ class Asked(Protocol[E]):
         """(P, 4h, 4w) low-resolution logits and (P,) predicted IoU."""
         ...
 
+    def foreground(self, encoded: E, prompts: Sequence[Prompt]) -> NDArray[np.float32] | None:
+        """(H, W) probability that a pixel belongs to any object; None from who knows only masks."""
+        ...
+
 
 AnySegmenter = Asked[EncodedImage]
 
@@ -50,11 +59,13 @@ class Answer:
     objects: tuple[Object, ...]
     mask: BoolArray
     """(H, W) all objects together."""
+    clicks: int | None = None
+    """How many clicks `noc` took."""
 
     @property
     def quality(self) -> float | None:
-        """Mean quality (predicted IoU) of the objects; None without any."""
-        found = [item.quality for item in self.objects]
+        """Mean quality (predicted IoU) of the objects; None without any, or if nobody predicts it."""
+        found = [item.quality for item in self.objects if np.isfinite(item.quality)]
         return float(np.mean(found)) if found else None
 
 
@@ -94,11 +105,41 @@ def ask(segmenter: Asked[E], encoded: E, case: Case, protocol: str, seed: int) -
     if not prompts:
         return None
     objects = segmenter.segment_encoded(encoded, prompts)
+    most, goal = clicking(protocol)
+    clicks = 1
+    while clicks < most and dice(label, union(objects, label.shape)) < goal:
+        prompts = _corrected(segmenter, encoded, label, prompts, objects, rng)
+        objects = segmenter.segment_encoded(encoded, prompts)
+        clicks += 1
+    counted = clicks if protocol.startswith("noc") else None
+    return Answer(tuple(prompts), tuple(objects), union(objects, label.shape), counted)
+
+
+def clicking(protocol: str) -> tuple[int, float]:
+    """Most clicks of a protocol, and the Dice at which clicking stops (above 1: never).
+
+    >>> clicking("clicks3"), clicking("noc90"), clicking("box")
+    ((3, 2.0), (20, 0.9), (1, 2.0))
+    """
     if protocol.startswith("clicks"):
-        for _ in range(int(protocol.removeprefix("clicks")) - 1):
-            prompts = _corrected(segmenter, encoded, label, prompts, objects, rng)
-            objects = segmenter.segment_encoded(encoded, prompts)
-    return Answer(tuple(prompts), tuple(objects), union(objects, label.shape))
+        return int(protocol.removeprefix("clicks")), 2.0
+    if protocol.startswith("noc"):
+        return MOST_CLICKS, int(protocol.removeprefix("noc")) / 100
+    return 1, 2.0
+
+
+def expand(protocols: Sequence[str]) -> list[str]:
+    """Names of protocols, each once; `all` stands for `ALL`.
+
+    Raises:
+        InputError: there is no such protocol, or none is given.
+    """
+    if not protocols:
+        raise InputError("--prompts", "are empty", "give e.g. box,jitter10,point1,auto")
+    names = [name for given in protocols for name in (ALL if given == "all" else (given,))]
+    for name in names:
+        kind_of(name)
+    return list(dict.fromkeys(names))
 
 
 def union(objects: Sequence[Object], shape: tuple[int, ...]) -> BoolArray:

@@ -5,15 +5,24 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from samling.evaluation.formats import markdown
 from samling.evaluation.metrics import DEFINITIONS
+from samling.evaluation.paired import paired_table
 from samling.evaluation.sections import Evaluation
-from samling.evaluation.tables import automatic, by_category, category_table, headline, markdown
+from samling.evaluation.tables import (
+    automatic,
+    by_category,
+    category_table,
+    clicks_table,
+    details,
+    headline,
+)
 from samling.inference.card import Card
 
 if TYPE_CHECKING:
     from samling.data.store import Store
 
-RESULTS_SCHEMA = 1
+RESULTS_SCHEMA = 2
 
 
 def facts_of(card: Card, store: "Store", split: str, seed: int) -> dict[str, Any]:
@@ -36,11 +45,13 @@ def facts_of(card: Card, store: "Store", split: str, seed: int) -> dict[str, Any
 
 def as_json(facts: dict[str, Any], evaluation: Evaluation) -> str:
     """results.json: facts, scores with intervals, scores by category, notes, definitions."""
-    divided = by_category(evaluation.rows, evaluation.model)
+    divided = by_category(evaluation.rows, evaluation.model, over=evaluation.over)
     content = facts | {
         "method": evaluation.model,
+        "means_over": evaluation.over,
         "scores": [asdict(score) for score in evaluation.scores],
         "by_category": {name: [asdict(s) for s in scores] for name, scores in divided.items()},
+        "paired_tests": [asdict(test) for test in evaluation.tests],
         "notes": list(evaluation.notes),
         "definitions": DEFINITIONS,
     }
@@ -49,10 +60,14 @@ def as_json(facts: dict[str, Any], evaluation: Evaluation) -> str:
 
 def as_markdown(evaluation: Evaluation) -> str:
     """table.md: the report's tables and notes."""
+    divided = by_category(evaluation.rows, evaluation.model, over=evaluation.over)
     tables = [
-        headline(evaluation.scores, evaluation.model),
+        headline(evaluation.scores, evaluation.model, evaluation.over),
+        details(evaluation.scores, evaluation.model, evaluation.over),
+        clicks_table(evaluation.scores, evaluation.model, evaluation.over),
+        paired_table(evaluation.tests, evaluation.over),
         automatic(evaluation.scores),
-        category_table(by_category(evaluation.rows, evaluation.model)),
+        category_table(divided),
     ]
     parts = [markdown(table) for table in tables if table]
     if evaluation.notes:

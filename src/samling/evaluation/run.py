@@ -3,19 +3,32 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from samling.data.case import Case
 from samling.data.splits import TestSplit, ValSplit
-from samling.evaluation.baselines import BASELINES
-from samling.evaluation.metrics import dice, findings, hausdorff, iou
-from samling.evaluation.protocols import Answer, Asked, E, ask, generator, kind_of, truth
-from samling.prompts.sampling import components, simulate
+from samling.evaluation.baselines import GEOMETRIC, baseline
+from samling.evaluation.metrics import (
+    TOLERANCE_MM,
+    TOLERANCE_PX,
+    area_error,
+    cross_entropy,
+    dice,
+    findings,
+    iou,
+    precision,
+    sensitivity,
+)
+from samling.evaluation.protocols import Answer, Asked, E, ask, kind_of, truth
+from samling.evaluation.surface import surface_distances
+from samling.prompts.sampling import components
 
 Progress = Callable[[str], None]
+Seen = Callable[[Case, str, Answer], None]
+BoolArray = NDArray[np.bool_]
 REPORT_EVERY_SECONDS = 10.0
 
 
@@ -34,7 +47,10 @@ class Row:
     Args:
         counted: False if the label is empty and the protocol has to point at something: then all
             scores are None.
-        hd95_mm: None if the case has no spacing.
+        cross_entropy: None if the method gives no probabilities.
+        hd_px, hd95_px, assd_px, nsd_px: distances between the outlines, see `surface`; ..._mm: None
+            if the case has no spacing.
+        clicks: how many `noc` took; None for other protocols.
         quality: mean predicted IoU of the objects; None for baselines and if nothing was found.
         n_label_objects: connected regions of the label.
         n_found: how many of them were found; see `metrics.DEFINITIONS`.
@@ -50,9 +66,19 @@ class Row:
     n_label_objects: int
     dice: float | None = None
     iou: float | None = None
+    sensitivity: float | None = None
+    precision: float | None = None
+    area_error: float | None = None
+    cross_entropy: float | None = None
     hd_px: float | None = None
     hd95_px: float | None = None
+    assd_px: float | None = None
+    nsd_px: float | None = None
+    hd_mm: float | None = None
     hd95_mm: float | None = None
+    assd_mm: float | None = None
+    nsd_mm: float | None = None
+    clicks: int | None = None
     quality: float | None = None
     n_found: int = 0
     n_false_alarms: int = 0
@@ -67,6 +93,7 @@ def evaluate_segmenter(
     *,
     method: str = "",
     progress: Progress = lambda message: None,
+    seen: Seen = lambda case, protocol, answer: None,
 ) -> list[Row]:
     """Measure a segmenter: each image is encoded once and decoded for every protocol.
 
@@ -76,6 +103,7 @@ def evaluate_segmenter(
         protocols: names, see `prompts.sampling`; the model must take their kinds of prompt.
         seed: of jitter and points; the prompts of an image depend on this and its id alone.
         method: name in the rows; the card's name if empty.
+        seen: told every answer, before it is thrown away.
 
     Raises:
         TypeError: the split is neither a validation nor a test split.
@@ -85,8 +113,15 @@ def evaluate_segmenter(
 
     def rows_of(case: Case) -> list[Row]:
         encoded = segmenter.encode(case.image)
-        answers = {kind: ask(segmenter, encoded, case, kind, seed) for kind in protocols}
-        return [row_of(case, name, kind, answer) for kind, answer in answers.items()]
+        rows = []
+        for kind in protocols:
+            answer = ask(segmenter, encoded, case, kind, seed)
+            rows.append(row_of(case, name, kind, answer))
+            if answer is not None:
+                seen(case, kind, answer)
+                likely = segmenter.foreground(encoded, answer.prompts)
+                rows[-1] = rows[-1] if likely is None else _with_entropy(rows[-1], case, likely)
+        return rows
 
     for protocol in protocols:
         kind_of(protocol)
@@ -98,19 +133,10 @@ def evaluate_baselines(
 ) -> list[Row]:
     """The rows that need no model, for those of the protocols that give a box."""
     boxed = [protocol for protocol in protocols if kind_of(protocol) == "box"]
-
-    def rows_of(case: Case) -> list[Row]:
-        rows = []
-        for protocol in boxed:
-            rng = generator(seed, case.id, protocol)
-            prompts = simulate(truth(case), protocol, rng)
-            for name, baseline in BASELINES.items():
-                mask = baseline(prompts, truth(case).shape) if prompts else None
-                answer = None if mask is None else Answer(tuple(prompts), (), mask)
-                rows.append(row_of(case, name, protocol, answer))
-        return rows
-
-    return _over(store, split, rows_of, "baselines", lambda message: None) if boxed else []
+    rows = []
+    for name in GEOMETRIC if boxed else ():
+        rows += evaluate_segmenter(baseline(name), store, split, boxed, seed)
+    return rows
 
 
 def row_of(case: Case, method: str, protocol: str, answer: Answer | None) -> Row:
@@ -123,28 +149,47 @@ def row_of(case: Case, method: str, protocol: str, answer: Answer | None) -> Row
 
 
 def _scored(
-    row: Row,
-    case: Case,
-    label: NDArray[np.bool_],
-    lesions: list[NDArray[np.bool_]],
-    answer: Answer,
+    row: Row, case: Case, label: BoolArray, lesions: list[BoolArray], answer: Answer
 ) -> Row:
-    distance = hausdorff(label, answer.mask)
     counted = findings(lesions, components(answer.mask))
-    in_mm = None
-    if case.spacing_mm is not None:
-        in_mm = hausdorff(label, answer.mask, case.spacing_mm).percentile95
     return replace(
         row,
         dice=dice(label, answer.mask),
         iou=iou(label, answer.mask),
-        hd_px=distance.maximum,
-        hd95_px=distance.percentile95,
-        hd95_mm=in_mm,
+        sensitivity=sensitivity(label, answer.mask),
+        precision=precision(label, answer.mask),
+        area_error=area_error(label, answer.mask),
         quality=answer.quality,
+        clicks=answer.clicks,
         n_found=counted.found,
         n_false_alarms=counted.false_alarms,
+        **_distances(label, answer.mask, None, "px", TOLERANCE_PX),
+        **(
+            {}
+            if case.spacing_mm is None
+            else _distances(label, answer.mask, case.spacing_mm, "mm", TOLERANCE_MM)
+        ),
     )
+
+
+def _distances(
+    label: BoolArray,
+    predicted: BoolArray,
+    spacing: tuple[float, ...] | None,
+    unit: str,
+    tolerance: float,
+) -> dict[str, Any]:
+    found = surface_distances(label, predicted, spacing)
+    return {
+        f"hd_{unit}": found.maximum,
+        f"hd95_{unit}": found.percentile95,
+        f"assd_{unit}": found.mean,
+        f"nsd_{unit}": found.within(tolerance),
+    }
+
+
+def _with_entropy(row: Row, case: Case, likely: NDArray[np.float32]) -> Row:
+    return replace(row, cross_entropy=cross_entropy(truth(case), likely))
 
 
 def _over(

@@ -3,19 +3,25 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from samling.evaluation.forest import forest
-from samling.evaluation.metrics import DEFINITIONS, mean_ci
+from samling.evaluation.metrics import DEFINITIONS
 from samling.evaluation.overlays import as_jpeg
+from samling.evaluation.paired import Compared, compare_methods, paired_table
+from samling.evaluation.protocols import MOST_CLICKS
 from samling.evaluation.report import Command, Drawing, Picture, Points, Section, Table, Terms, Text
 from samling.evaluation.run import Row
+from samling.evaluation.statistics import MeanOver
 from samling.evaluation.tables import (
     Score,
     automatic,
     by_category,
     category_table,
+    clicks_table,
     describe,
+    details,
     headline,
 )
 
@@ -39,6 +45,8 @@ class Evaluation:
         provenance: names and values, as text.
         sheets: best, median, worst -> PNG.
         curves: PNG, or None.
+        robustness: PNG of Dice against jitter, or None.
+        over: what the means are over.
     """
 
     model: str
@@ -52,12 +60,20 @@ class Evaluation:
     provenance: Sequence[tuple[str, str]]
     sheets: dict[str, Path] = field(default_factory=dict)
     curves: Path | None = None
+    robustness: Path | None = None
+    over: MeanOver = "image"
 
     @property
     def main(self) -> Score | None:
-        """The model's score under the first protocol; None if no image counts."""
+        """The model's score under the first protocol, `noc` last; None if no image counts."""
         own = [score for score in self.scores if score.method == self.model and score.n]
+        own.sort(key=lambda score: score.protocol.startswith("noc"))
         return own[0] if own else None
+
+    @cached_property
+    def tests(self) -> list[Compared]:
+        """The model against every other method on the same images."""
+        return compare_methods(self.rows, self.model, over=self.over)
 
 
 def lead(evaluation: Evaluation) -> str:
@@ -76,15 +92,21 @@ def lead(evaluation: Evaluation) -> str:
 def sections(evaluation: Evaluation) -> list[Section]:
     """The page, from the answer to the small print."""
     scores, name = evaluation.scores, evaluation.model
-    without_prompt = automatic(scores)
-    divided = category_table(by_category(evaluation.rows, name))
-    plot = forest(scores, name)
+    over = evaluation.over
+    divided = category_table(by_category(evaluation.rows, name, over=over))
+    plot = forest([score for score in scores if not score.protocol.startswith("noc")], name)
     caption = f"Mean Dice with its 95% interval; {name} is the coloured dot."
     return [
-        Section("Results", [headline(scores, name), *([Drawing(plot, caption)] if plot else [])]),
+        Section(
+            "Results", [headline(scores, name, over), *([Drawing(plot, caption)] * bool(plot))]
+        ),
         Section("What the numbers mean", [Points(tuple(meaning(evaluation)))]),
-        Section("Without a prompt", [without_prompt] if without_prompt else []),
-        Section("By category", [divided] if divided else []),
+        Section("Against the others", _present(paired_table(evaluation.tests, over))),
+        Section("If the box is not tight", _robustness(evaluation)),
+        Section("Clicks", _present(clicks_table(scores, name, over))),
+        Section("Without a prompt", _present(automatic(scores))),
+        Section("By category", _present(divided)),
+        Section("Outlines, pixels and lesions", [details(scores, name, over)]),
         Section("Training", _curves(evaluation)),
         *_sheets(evaluation),
         Section("What to do next", next_steps(evaluation)),
@@ -99,36 +121,34 @@ def meaning(evaluation: Evaluation) -> list[str]:
     said = [sentence for score in own for sentence in _against_others(evaluation, score)]
     said += _jitter_cost(own)
     said += [_in_automatic(score) for score in own if score.protocol == "auto"]
+    said += [_in_clicks(score) for score in own if score.clicks]
     skipped = max((score.n_skipped for score in own), default=0)
     if skipped:
         said.append(
             f"{skipped} images without a lesion don't count for boxes and points: there is nothing "
             "to point at."
         )
+    wrong = [score for score in evaluation.scores if not score.consistent]
+    said += [
+        f"{score.method}, {describe(score.protocol)}: mean Dice and mean IoU contradict each other "
+        "(Jensen's bound). Don't use these numbers; tell us."
+        for score in wrong
+    ]
     return [*said, *evaluation.notes]
 
 
 def _against_others(evaluation: Evaluation, score: Score) -> list[str]:
-    """One sentence per other method under the same protocol, with a paired interval."""
-    rows = [row for row in evaluation.rows if row.protocol == score.protocol and row.counted]
-    own = {row.id: row for row in rows if row.method == evaluation.model}
-    sentences = []
-    for other in dict.fromkeys(row.method for row in rows if row.method != evaluation.model):
-        pairs = [(own[row.id], row) for row in rows if row.method == other and row.id in own]
-        if other == "fill the box" or not pairs:
-            continue  # the ellipse is the harder one to beat: one sentence is enough
-        change = mean_ci(
-            [100 * ((a.dice or 0) - (b.dice or 0)) for a, b in pairs], [a.group for a, _ in pairs]
-        )
-        verdict = (
-            "better" if change.low > 0 else "worse" if change.high < 0 else "not clearly apart"
-        )
-        sentences.append(
-            f"Asked with {_asked(score.protocol)}, {evaluation.model} against {other}: "
-            f"{_signed(change.mean)} Dice points on the same images "
-            f"({_signed(change.low)} to {_signed(change.high)}): {verdict}."
-        )
-    return sentences
+    """One sentence per other method under the same protocol."""
+    return [
+        f"Asked with {_asked(score.protocol)}, {evaluation.model} against {test.other}: "
+        f"{_signed(100 * test.change.mean)} Dice points on the same images "
+        f"({_signed(100 * test.change.low)} to {_signed(100 * test.change.high)}): {test.verdict}."
+        for test in evaluation.tests
+        # the ellipse is the harder one to beat: one sentence is enough
+        if test.protocol == score.protocol
+        and test.measure == "dice"
+        and test.other != "fill the box"
+    ]
 
 
 def _signed(points: float) -> str:
@@ -157,11 +177,33 @@ def _in_automatic(score: Score) -> str:
     )
 
 
+def _in_clicks(score: Score) -> str:
+    assert score.clicks is not None
+    return (
+        f"It takes {score.clicks.mean:.1f} {describe(score.protocol)}; {score.n_reached} of "
+        f"{score.n} images get there within {MOST_CLICKS}."
+    )
+
+
 def _asked(protocol: str) -> str:
     words = describe(protocol)
     if protocol == "auto":
         return "no prompt"
     return f"a {words}" if protocol.startswith(("box", "jitter")) else words
+
+
+def _present(table: Table | None) -> list[Table]:
+    return [table] if table else []
+
+
+def _robustness(evaluation: Evaluation) -> list[Picture]:
+    if evaluation.robustness is None:
+        return []
+    caption = (
+        "Mean Dice when each side of the tight box is moved at random by up to so many percent of "
+        "the box's extent, with 95% intervals. A flat curve: the model does not lean on the box."
+    )
+    return [Picture(evaluation.robustness, "Dice against the jitter of the box", caption)]
 
 
 def _curves(evaluation: Evaluation) -> list[Picture]:

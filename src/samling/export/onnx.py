@@ -96,21 +96,23 @@ def export_onnx(
     if not card.prompts:
         raise InputError(card.name, "was not trained for any prompt", "adapt it first, then export")
     original = Segmenter(TorchBackend(model), card)
-    bundle = Bundle(_encoder(model, card), _decoder(model, card), card)
+    automatic = "automatic" in card.prompts
+    bundle = Bundle(encoder_graph(model, presence=automatic), _decoder(model, card), card)
     parity = compare(original, Segmenter(OnnxBackend(bundle), card), images)
     parity.require(card.name)
     write_bundle(bundle, model_card(card, parity), out)
     return parity
 
 
-def _encoder(model: Promptable, card: Card) -> bytes:
-    side = card.input_size
-    graph = EncoderGraph(model, presence="automatic" in card.prompts)
+def encoder_graph(model: Promptable, *, presence: bool) -> bytes:
+    """The encoder as ONNX, with the presence score if it is wanted and there is one."""
+    side = model.input_size
+    graph = EncoderGraph(model, presence=presence)
     image = torch.linspace(0, 1, side * side).view(1, 1, side, side)
     with torch.inference_mode():
         embedding = model.encode(image)
-    presence = ["presence"] if graph.presence and embedding.presence is not None else []
-    outputs = ["image_embeddings", *presence, *SKIPS[: len(embedding.skips)]]
+    named = ["presence"] if presence and embedding.presence is not None else []
+    outputs = ["image_embeddings", *named, *SKIPS[: len(embedding.skips)]]
     return _convert(graph, {"image": image}, {"image": None}, outputs)
 
 

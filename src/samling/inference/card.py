@@ -1,11 +1,12 @@
 """Card: what a model is and how it must be fed, saved as JSON beside its weights."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from samling.atomic import write_text
+from samling.data.intensity import Intensity
 from samling.errors import InputError
 from samling.prompts.frame import Fit
 from samling.prompts.prompt import TokenPadding
@@ -30,6 +31,12 @@ class Card(BaseModel):
     )
     embedding_size: int = Field(ge=1, le=512, description="side of the image embedding's grid")
     intensity: Literal["min-max"] = "min-max"
+    window_hu: tuple[float, Annotated[float, Field(gt=0)]] | None = Field(
+        default=None, description="CT: centre and width of the window that replaces min-max"
+    )
+    clahe: float | None = Field(
+        default=None, gt=0, le=40, description="clip limit of the histogram equalisation"
+    )
     fit: Fit = Field(
         default="pad", description="how an image becomes a square, see prompts/frame.py"
     )
@@ -56,6 +63,11 @@ class Card(BaseModel):
     trained_on: tuple[str, ...] = Field(default=(), description="names of the stores trained on")
     licence: str = "unknown"
     adapter: dict[str, int | float | str | bool | list[str] | list[int] | None] | None = None
+
+    @property
+    def intensity_steps(self) -> Intensity:
+        """What is done to values before the network sees them."""
+        return Intensity(self.window_hu, self.clahe)
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, whole or not at all."""

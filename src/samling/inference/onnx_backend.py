@@ -41,7 +41,7 @@ class OnnxBackend:
     def __init__(
         self, bundle: Bundle, where: str | Path = "bundle", threads: int | None = None
     ) -> None:
-        options = _options(threads or usable_threads())
+        options = session_options(threads or usable_threads())
         self._encoder = _session(bundle.encoder, options, f"{where}/{ENCODER}", _ENCODER_INPUTS)
         self._decoder = _session(bundle.decoder, options, f"{where}/{DECODER}", _DECODER_INPUTS)
         self._outputs = [output.name for output in self._encoder.get_outputs()]
@@ -107,7 +107,8 @@ def usable_threads() -> int:
     return min(count, _THREADS_AT_MOST)
 
 
-def _options(threads: int) -> Any:
+def session_options(threads: int) -> Any:
+    """Settings of an ONNX Runtime session: that many threads, quiet, and no file but the model."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -51,7 +51,7 @@ class ResultFolder:
     def __init__(self, folder: str | Path, classes: Sequence[str] = GENERIC[:1]) -> None:
         self.folder = Path(folder)
         self.classes = tuple(classes)
-        self._taken = {"results.csv"}
+        self._taken = {"results.csv", "volumes.csv"}
         self._rows: list[dict[str, object]] = []
         self._written: list[Path] = []
 
@@ -91,11 +91,11 @@ class ResultFolder:
         """
         mask = self._mask(source, image.shape, objects)
         stem = source.stem if frame is None else f"{source.stem}_f{frame:03d}"
-        name = self._take(stem)
+        name = self.reserve(stem, (".png", "_overlay.png"))
         overlay = draw(image, objects)
         for path, picture in ((f"{name}.png", mask), (f"{name}_overlay.png", overlay)):
             write_png(self.folder / path, picture)
-            self._written.append(self.folder / path)
+            self.wrote(self.folder / path)
         for number, found in enumerate(objects, start=1):
             row = _row(source, number, found, spacing_mm)
             self._rows.append(row | {"frame": frame, "mask": f"{name}.png"})
@@ -122,6 +122,13 @@ class ResultFolder:
             raise InputError(path, f"cannot be written ({reason})", remedy) from error
         return path
 
+    def class_numbers(
+        self, source: Path, shape: tuple[int, ...], objects: Sequence[Object]
+    ) -> NDArray[np.uint8]:
+        """Objects as class numbers from 1, later ones on top; also where masks are 0 and 255."""
+        mask = self._mask(source, shape, objects)
+        return np.minimum(mask, 1) if len(self.classes) == 1 else mask
+
     def _mask(
         self, source: Path, shape: tuple[int, ...], objects: Sequence[Object]
     ) -> NDArray[np.uint8]:
@@ -138,13 +145,17 @@ class ResultFolder:
             raise InputError(where, problem, f"use {', '.join(self.classes)}")
         return 255 if len(self.classes) == 1 else self.classes.index(class_name) + 1
 
-    def _take(self, stem: str) -> str:
-        """A name whose mask and overlay are both free, also where A.png and a.png are one file."""
+    def wrote(self, path: Path) -> None:
+        """Remember a file, to take it back if what it belongs to fails."""
+        self._written.append(path)
+
+    def reserve(self, stem: str, endings: Sequence[str]) -> str:
+        """A name that is free with every ending, also where A.png and a.png are one file."""
         stem = stem.encode()[:_STEM_BYTES].decode(errors="ignore").lstrip(".") or "image"
         number = 1
         while True:
             name = stem if number == 1 else f"{stem}_{number}"
-            files = {_fold(f"{name}.png"), _fold(f"{name}_overlay.png")}
+            files = {_fold(f"{name}{ending}") for ending in endings}
             if not files & self._taken:
                 self._taken |= files
                 return name

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -139,15 +140,14 @@ class Segmenter:
         for prompt in prompts:
             if self.zooms(prompt):
                 logits, quality = self.decode_zoomed(encoded, prompt)
-                mask = logits > self.card.mask_threshold
-                objects.append(self._object(mask, quality, encoded))
+                objects.append(self._object(logits, prompt, quality, encoded))
                 continue
             low, quality = next(decoded)
             if prompt.automatic:
                 objects += find_objects(low, float(quality), encoded, self.card)
             else:
-                mask = encoded.frame.logits_to_original(low[None])[0] > self.card.mask_threshold
-                objects.append(self._object(mask, float(quality), encoded))
+                logits = encoded.frame.logits_to_original(low[None])[0]
+                objects.append(self._object(logits, prompt, float(quality), encoded))
         return objects
 
     def zooms(self, prompt: Prompt) -> bool:
@@ -155,7 +155,7 @@ class Segmenter:
         return self.card.zoom is not None and prompt.box is not None and prompt.mask is None
 
     def encode(self, image: ArrayLike) -> EncodedImage:
-        """Run the encoder once.
+        """Run the encoder once. A model with a window takes Hounsfield units.
 
         Raises:
             InputError: the image is unusable.
@@ -163,7 +163,7 @@ class Segmenter:
         plane = grey(image)
         frame = Frame(plane.shape[0], plane.shape[1], self.card.input_size, self.card.fit)
         try:
-            square = to_model(plane, frame, PADDING[self.card.padding])
+            square = to_model(plane, frame, self.card.intensity_steps, PADDING[self.card.padding])
         except ValueError as error:
             raise InputError("image", str(error), "give finite pixel values") from None
         return EncodedImage(self.backend.encode(square), frame, plane)
@@ -197,6 +197,19 @@ class Segmenter:
                 None if masks[0] is None else np.stack([m for m in masks if m is not None]),
             )
         return low, quality
+
+    def foreground(self, encoded: EncodedImage, prompts: Sequence[Prompt]) -> NDArray[np.float32]:
+        """(H, W) probability that a pixel belongs to any of the prompted objects: the largest one."""
+        whole = np.full((encoded.frame.height, encoded.frame.width), CERTAIN_NO, dtype=np.float32)
+        if self.finds_nothing(encoded):
+            prompts = [prompt for prompt in prompts if not prompt.automatic]
+        for prompt in prompts:
+            if self.zooms(prompt):
+                logits, _ = self.decode_zoomed(encoded, prompt)
+            else:
+                logits = self.decode(encoded, [prompt])[0][0]
+            np.maximum(whole, logits, out=whole)
+        return 1.0 / (1.0 + np.exp(-whole.clip(-60, 60)))
 
     def finds_nothing(self, encoded: EncodedImage) -> bool:
         """True if automatic mode answers, from the encoder alone: no object here."""
@@ -273,7 +286,12 @@ class Segmenter:
         whole[top:bottom, left:right] = logits[0]
         return whole, float(quality[0])
 
-    def _object(self, mask: NDArray[np.bool_], quality: float, encoded: EncodedImage) -> Object:
+    def _object(
+        self, logits: NDArray[np.float32], prompt: Prompt, quality: float, encoded: EncodedImage
+    ) -> Object:
+        mask = logits > self.card.mask_threshold
+        if prompt.box is not None:
+            mask = regions_in_reach(mask, prompt.box)
         return Object(
             mask=mask,
             score=min(max(quality, 0.0), 1.0),
@@ -287,6 +305,21 @@ class Segmenter:
 def objects_at_most(height: int, width: int) -> int:
     """How many masks of this size are kept in memory at once, at least one."""
     return max(1, min(MAXIMUM_OBJECTS, MAXIMUM_MASK_BYTES // (height * width)))
+
+
+def regions_in_reach(mask: NDArray[np.bool_], box: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """`mask` without its 8-connected regions that lie wholly outside of `box`.
+
+    A stray speck far from the box would change the object's diameter, not its nature.
+    """
+    count, regions = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    if count <= 2:
+        return mask
+    x0, y0 = np.floor(box[:2]).astype(int).clip(0)
+    x1, y1 = np.ceil(box[2:]).astype(int)
+    reached = np.unique(regions[y0:y1, x0:x1])
+    reached = reached[reached > 0]
+    return np.isin(regions, reached) if len(reached) else mask
 
 
 def box_around(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:

@@ -52,7 +52,7 @@ class Hiera(Sam2VisionModel):  # type: ignore[misc]  # its types are not seen
 
     multiple = 32
     stride = 16
-    level_widths = (PYRAMID_CHANNELS, PYRAMID_CHANNELS)
+    level_widths = skip_widths = (PYRAMID_CHANNELS, PYRAMID_CHANNELS)
 
     def __init__(self, shape: HieraShape) -> None:
         widths = shape.widths()

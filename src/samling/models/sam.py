@@ -63,7 +63,7 @@ class Sam(nn.Module):
         # Zero at first, so that a decoder trained without them starts unchanged
         self.skips = nn.ModuleList(
             nn.Conv2d(level, width, 1)
-            for level, width in zip(self.image_encoder.level_widths, widths, strict=False)
+            for level, width in zip(self.image_encoder.skip_widths, widths, strict=False)
         )
         for parameter in self.skips.parameters():
             nn.init.zeros_(parameter)
@@ -86,13 +86,25 @@ class Sam(nn.Module):
 
         Models that normalise take -1 for padding of the mean colour, SAM's own kind.
         """
-        pixels = images.expand(-1, 3, -1, -1)
-        if self.normalised:
-            pixels = torch.where(images < 0, 0.0, (pixels - self.mean) / self.deviation)
-        *levels, embedding = self.image_encoder.levels(pixels)
+        *levels, embedding = self.levels(images)
         skips = tuple(conv(level) for conv, level in zip(self.skips, levels, strict=False))
         presence = None if self.presence is None else self.presence(embedding)
         return Embedding(embedding, presence, skips)
+
+    @property
+    def level_widths(self) -> tuple[int, ...]:
+        """Channels of what `levels` gives before the embedding."""
+        return self.image_encoder.level_widths
+
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """(B, 1, S, S) -> outputs (B, c, h, w) of the encoder's stages, and the embedding last.
+
+        SAM 2's are those of its pyramid; a ViT has the embedding alone.
+        """
+        pixels = images.expand(-1, 3, -1, -1)
+        if self.normalised:
+            pixels = torch.where(images < 0, 0.0, (pixels - self.mean) / self.deviation)
+        return self.image_encoder.levels(pixels)
 
     def decode(
         self, embedding: Embedding, prompts: PromptTokens, *, multimask: bool = False

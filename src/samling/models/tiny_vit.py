@@ -243,7 +243,8 @@ class TinyViT(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape, self.stride, self.multiple = shape, shape.stride, shape.stride
-        self.level_widths = shape.widths[:2] if shape.skips else ()
+        self.level_widths = shape.widths
+        self.skip_widths = shape.widths[:2] if shape.skips else ()
         first = shape.widths[0]
         kernel, stride = (1, 1) if shape.patch == 1 else (3, 2)
         self.patch_embed = nn.Sequential(

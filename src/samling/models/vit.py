@@ -93,7 +93,7 @@ class VisionTransformer(SamVisionEncoder):  # type: ignore[misc]  # its types ar
 
     multiple = PATCH
     stride = PATCH
-    level_widths = ()
+    level_widths = skip_widths = ()
 
     def __init__(self, shape: VitShape, input_size: int) -> None:
         super().__init__(

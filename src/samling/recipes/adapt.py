@@ -9,8 +9,15 @@ from samling.adapters.injection import save_adapter
 from samling.config import AdaptRecipe, load_recipe
 from samling.data.store import Store
 from samling.inference.card import Card
+from samling.models.weights import read_state
 from samling.recipes.build import Base, Trainee, load_base, trainee
-from samling.recipes.prompted_training import Report, read_training, run_training, trained_prompts
+from samling.recipes.prompted_training import (
+    Report,
+    calibrate,
+    read_training,
+    run_training,
+    trained_prompts,
+)
 from samling.recipes.run_folder import draw_curves, open_run
 from samling.training.checkpoint import locked
 
@@ -24,7 +31,9 @@ def adapt(
     *,
     report: Report = print,
 ) -> Path:
-    """Train an adapter on the training cases of `stores`, choose the epoch on their validation cases.
+    """Train an adapter on the training cases of `stores`; their validation cases choose the epoch.
+
+    They also choose the threshold at which masks are cut.
 
     The run folder `out` gets config.yaml, environment.json, metrics.jsonl, checkpoint.pt,
     adapter.safetensors, adapter.json and curves.png. An interrupted run goes on where it stopped.
@@ -40,30 +49,41 @@ def adapt(
     foundation = load_base(base)
     with locked(out):
         open_run(out, settings, opened, foundation.card)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        adapted = trainee(
-            foundation.model.to(device),
-            settings.adapter,
-            seed=settings.seed,
-            train_decoder=settings.train_decoder,
-            train_encoder=settings.train_encoder,
-        )
-        count = sum(p.numel() for p in adapted.parameters())
-        report(f"training {count:,} weights on {device.type}")
-        if foundation.card.trained_on:
-            names = ", ".join(foundation.card.trained_on)
-            report(f"the base was trained on {names}: images of those sets among yours flatter it")
-        train, val = read_training(opened, foundation.model.input_size)
-        card = adapted_card(settings, foundation, opened)
-        save_best = partial(_save, out, adapted, card)
-        run_training(
-            adapted, settings.training, train, val, out,
-            seed=settings.seed, report=report, save_best=save_best,
-        )  # fmt: skip
-        if not settings.training.epochs:
-            save_best()
+        _train(settings, opened, foundation, out, report)
         draw_curves(out)
     return out
+
+
+def _train(
+    settings: AdaptRecipe, stores: list[Store], base: Base, out: Path, report: Report
+) -> None:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    adapted = trainee(
+        base.model.to(device),
+        settings.adapter,
+        seed=settings.seed,
+        train_decoder=settings.train_decoder,
+        train_encoder=settings.train_encoder,
+    )
+    count = sum(p.numel() for p in adapted.parameters())
+    report(f"training {count:,} weights on {device.type}")
+    if base.card.trained_on:
+        names = ", ".join(base.card.trained_on)
+        report(f"the base was trained on {names}: images of those sets among yours flatter it")
+    train, val = read_training(stores, base.model.input_size)
+    card = adapted_card(settings, base, stores)
+    save_best = partial(_save, out, adapted, card)
+    run_training(
+        adapted, settings.training, train, val, out,
+        seed=settings.seed, report=report, save_best=save_best,
+    )  # fmt: skip
+    if not settings.training.epochs:
+        save_best()
+        return
+    path = out / "adapter.safetensors"
+    adapted.load_state(read_state(path), str(path))
+    cut = calibrate(adapted, settings.training, val, seed=settings.seed, report=report)
+    card.model_copy(update={"mask_threshold": cut}).save(out / "adapter.json")
 
 
 def adapted_card(settings: AdaptRecipe, base: Base, stores: list[Store]) -> Card:
@@ -76,11 +96,11 @@ def adapted_card(settings: AdaptRecipe, base: Base, stores: list[Store]) -> Card
         "name": settings.name,
         "prompts": prompts,
         "zoom": settings.training.zoom,
-        # What training does, whatever the base's authors did: see decision 011
+        # What training does, whatever the base's authors did: see decision 012
         "fit": "pad",
         "padding": "black",
         "token_padding": "points",
-        "classes": stores[0].classes,
+        "classes": stores[0].classes if len({s.classes for s in stores}) == 1 else ("object",),
         "split_hash": "+".join([*hashes, *(store.splits.hash for store in stores)]),
         "trained_on": (*base.card.trained_on, *(store.name for store in stores)),
         "licence": f"base {base.card.licence}; data {', '.join(store.licence for store in stores)}",

@@ -78,10 +78,7 @@ def load_base(name: str | Path) -> Base:
         raise InputError(
             folder / "base.safetensors", "was altered since it was made", "distill again"
         )
-    if card.architecture not in ARCHITECTURES:
-        problem = f"has an encoder unknown here, {card.architecture}"
-        raise InputError(folder / "base.json", problem, f"use one of {', '.join(ARCHITECTURES)}")
-    model = Sam(card.architecture, card.input_size).eval()
+    model = _sam(card.architecture, folder / "base.json", card.input_size)
     if not any(".bn." in key for key in state):  # distill folds them before its second stage
         fold_norms(model)
     load_strict(model, state, str(folder / "base.safetensors"))
@@ -122,15 +119,22 @@ def new_base(architecture: str, *, warm: bool, name: str = "light") -> Base:
     """A model that is not trained yet: seeded weights, `warm` those of LiteMedSAM where shapes fit.
 
     Raises:
-        InputError: LiteMedSAM's weights are not here.
+        InputError: no such architecture, or LiteMedSAM's weights are not here.
     """
     seed_weights(0)
-    model = Sam(architecture)
+    model = _sam(architecture, "student")
     if warm:
         warm_start(model, _published_litemedsam())
     else:
         _spread_positions(model)
     return Base(model.eval(), _card(name, model, (), "Apache-2.0"))
+
+
+def _sam(architecture: str, where: str | Path, input_size: int = 256) -> Sam:
+    if architecture not in ARCHITECTURES:
+        problem = f"names an encoder unknown here, {architecture}"
+        raise InputError(where, problem, f"use one of {', '.join(ARCHITECTURES)}")
+    return Sam(architecture, input_size).eval()
 
 
 def _spread_positions(model: Sam) -> None:

@@ -4,12 +4,10 @@ import csv
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
-from samling.evaluation.metrics import Interval
 from samling.evaluation.report import (
     Block,
     Command,
@@ -43,7 +41,7 @@ NEXT = (
 def write_demo_report(out: Path, seconds: dict[str, float]) -> Path:
     """Write `out`/report.html from what the steps left in `out`."""
     results = json.loads((out / "evaluation" / "results.json").read_text(encoding="utf-8"))
-    scores = [_score(row) for row in results["scores"]]
+    scores = [Score.from_json(row) for row in results["scores"]]
     sections = [
         Section("How it went", [_steps(seconds), Text(START)]),
         Section("Training", _training(out / "run")),
@@ -162,11 +160,3 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
     if path.is_file():
         with path.open(encoding="utf-8", newline="") as file:
             yield from csv.DictReader(file)
-
-
-def _score(row: dict[str, Any]) -> Score:
-    """A score as results.json has it."""
-    intervals = {
-        name: Interval(**row[name]) if row[name] else None for name in ("dice", "iou", "hd95_px")
-    }
-    return Score(**(row | intervals))

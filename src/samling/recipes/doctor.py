@@ -130,7 +130,7 @@ def _installed() -> Iterator[tuple[str, str]]:
     for extra, names in EXTRAS.items():
         missing = [name for name in names if _version(name) is None]
         there = ", ".join(f"{name} {_version(name)}" for name in names if name not in missing)
-        advice = f"; missing: {', '.join(missing)} (pip install 'samling[{extra}]')"
+        advice = f"; missing: {', '.join(missing)} (pip install '.[{extra}]')"
         yield f"[{extra}]", (there or "nothing") + (advice if missing else "")
 
 

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from samling.atomic import write_text
 from samling.errors import InputError
 from samling.evaluation.curves import draw_curves
-from samling.evaluation.protocols import AnySegmenter, kind_of
+from samling.evaluation.plots import draw_robustness
+from samling.evaluation.protocols import AnySegmenter, expand, kind_of
 from samling.evaluation.report import write_report
 from samling.evaluation.results import as_json, as_markdown, facts_of, provenance
 from samling.evaluation.run import Row, evaluate_baselines, evaluate_segmenter
 from samling.evaluation.sections import Evaluation, lead, sections
 from samling.evaluation.sheets import draw_sheets
+from samling.evaluation.statistics import MeanOver
 from samling.evaluation.tables import summarise, write_csv
 from samling.inference.card import Card
 from samling.training.log import environment
@@ -30,6 +32,8 @@ Load = Callable[[str], AnySegmenter]
 Progress = Callable[[str], None]
 PROTOCOLS = ("box", "jitter10", "point1", "auto")
 TOUCHED = "test_touched.json"
+SEED = 0
+"""Of jitter, points, bootstrap and tests: the same in every evaluation, so that they compare."""
 
 
 @dataclass
@@ -50,7 +54,7 @@ def evaluate(
     split: str,
     protocols: Sequence[str] = PROTOCOLS,
     *,
-    seed: int = 0,
+    mean_over: str = "image",
     load: Load | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -61,8 +65,8 @@ def evaluate(
         store: made by prepare.
         out: folder of results.json, results.csv, table.md, sheet_*.png and report.html.
         split: `val` or `test`.
-        protocols: see `prompts.sampling`; those the model cannot do are named in the report.
-        seed: of jitter, points and bootstrap.
+        protocols: see `protocols.expand`; those the model cannot do are named in the report.
+        mean_over: `image` or `patient`: what weighs the same in a mean.
         load: gives a segmenter by name; `recipes.load.load` if None.
         progress: told how it goes; the log if None.
 
@@ -76,9 +80,10 @@ def evaluate(
     from samling.data.store import Store
 
     say = progress or logging.getLogger("samling").info
-    _check_protocols(protocols)
+    protocols = expand(protocols)
+    over = _over(mean_over)
     opened = Store.open(store)
-    part = _part(opened, split, store)
+    part = split_part(opened, split, store)
     load = load or _loader()
     segmenter = load(str(model))
     check_no_leak(segmenter.card, opened, model)
@@ -89,9 +94,9 @@ def evaluate(
     measured = _Measured(segmenter.card.name, usable, notes=notes)
     if split == "test":
         notes.append(touch_test(out, str(model), segmenter.card, opened, say))
-    _measure(measured, segmenter, opened, part, seed, load, say)
+    _measure(measured, segmenter, opened, part, load, say)
     return _write(measured, segmenter, opened, Path(out), given=(str(model), str(store)),
-                  split=split, seed=seed)  # fmt: skip
+                  split=split, over=over)  # fmt: skip
 
 
 def _seen_before(card: Card, store: "Store") -> list[str]:
@@ -148,14 +153,12 @@ def _read_touched(path: Path) -> list[Any]:
     return content if isinstance(content, list) else [content]
 
 
-def _check_protocols(protocols: Sequence[str]) -> None:
-    if not protocols:
-        raise InputError("--prompts", "are empty", "give e.g. box,jitter10,point1,auto")
-    for protocol in protocols:
-        kind_of(protocol)
+def split_part(store: "Store", split: str, path: Path) -> "ValSplit | TestSplit":
+    """The validation or the test split of a store.
 
-
-def _part(store: "Store", split: str, path: Path) -> "ValSplit | TestSplit":
+    Raises:
+        InputError: another split, or an empty one.
+    """
     if split not in ("val", "test"):
         raise InputError("--split", f"'{split}' is not measured", "give val or test")
     part = store.splits.val if split == "val" else store.splits.test
@@ -170,11 +173,16 @@ def _loader() -> Load:
     return load
 
 
+def _over(name: str) -> MeanOver:
+    if name not in ("image", "patient"):
+        raise InputError("--mean", f"'{name}' is not known", "give image or patient")
+    return "image" if name == "image" else "patient"
+
+
 def _usable(card: Card, protocols: Sequence[str], name: str) -> tuple[list[str], list[str]]:
     """Protocols that the model was trained for, in their order, and a note about the others."""
-    unique = list(dict.fromkeys(protocols))
-    usable = [protocol for protocol in unique if kind_of(protocol) in card.prompts]
-    missing = [protocol for protocol in unique if protocol not in usable]
+    usable = [protocol for protocol in protocols if kind_of(protocol) in card.prompts]
+    missing = [protocol for protocol in protocols if protocol not in usable]
     return usable, [f"{name} was not made for {', '.join(missing)}."] if missing else []
 
 
@@ -183,14 +191,13 @@ def _measure(
     segmenter: AnySegmenter,
     store: "Store",
     part: "ValSplit | TestSplit",
-    seed: int,
     load: Load,
     say: Progress,
 ) -> None:
     def timed(name: str, model: AnySegmenter, protocols: list[str]) -> None:
         started = time.perf_counter()
         measured.rows += evaluate_segmenter(
-            model, store, part, protocols, seed, method=name, progress=say
+            model, store, part, protocols, SEED, method=name, progress=say
         )
         measured.seconds[name] = round(time.perf_counter() - started, 2)
 
@@ -209,7 +216,7 @@ def _measure(
             measured.notes += notes
             if protocols:
                 timed(label, base, protocols)
-    measured.rows += evaluate_baselines(store, part, measured.protocols, seed)
+    measured.rows += evaluate_baselines(store, part, measured.protocols, SEED)
 
 
 def _write(
@@ -220,32 +227,35 @@ def _write(
     *,
     given: tuple[str, str],
     split: str,
-    seed: int,
+    over: MeanOver,
 ) -> Path:
     own = [row for row in measured.rows if row.method == measured.name]
     shown = next(
         (p for p in measured.protocols if any(r.counted for r in own if r.protocol == p)), ""
     )
     sheets = draw_sheets(
-        segmenter, store, [row for row in own if row.protocol == shown], out, seed=seed
+        segmenter, store, [row for row in own if row.protocol == shown], out, seed=SEED
     )
-    facts = facts_of(segmenter.card, store, split, seed) | {
+    facts = facts_of(segmenter.card, store, split, SEED) | {
         "protocols": measured.protocols,
         "seconds": measured.seconds,
         "environment": environment(),
     }
+    scores = summarise(measured.rows, SEED, over)
     evaluation = Evaluation(
         model=measured.name,
         given=given[0],
         split=split,
         store=store.name,
         store_file=given[1],
-        scores=summarise(measured.rows, seed),
+        scores=scores,
         rows=measured.rows,
         notes=measured.notes,
         provenance=provenance(facts),
         sheets=sheets,
         curves=_curves(Path(given[0]), out),
+        robustness=draw_robustness(scores, out / "robustness.png"),
+        over=over,
     )
     write_csv(out / "results.csv", measured.rows)
     write_text(out / "results.json", as_json(facts, evaluation))

@@ -38,7 +38,11 @@ def load(model: str | Path) -> Segmenter:
         raise InputError(model, "does not exist", f"name a run, a bundle or one of {names}")
     if importlib.util.find_spec("torch") is None:
         problem = "is no bundle, and anything else needs PyTorch"
-        raise InputError(model, problem, "pip install 'samling[train]', or give a bundle")
+        raise InputError(
+            model,
+            problem,
+            "pip install '.[train]' in the folder of samling's source, or give a bundle",
+        )
     from samling.inference.torch_backend import TorchBackend
     from samling.recipes.build import load_torch
 

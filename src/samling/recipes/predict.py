@@ -1,16 +1,24 @@
-"""predict: masks, overlays and measurements for files, folders and DICOM, by any model."""
+"""predict: masks, overlays and measurements for images, folders, DICOM and volumes, by any model."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+import samling
+from samling.data.intensity import window_of
 from samling.data.readers.bounds import kind_of, read_head
 from samling.data.readers.image import SUFFIXES
 from samling.data.readers.plane import ImagePlane, read_any
 from samling.errors import InputError
+from samling.inference.dicom_seg import Author, write_seg
 from samling.inference.results import ResultFolder
 from samling.inference.segmenter import EncodedImage, Object, Segmenter
+from samling.inference.volume_results import VolumeTable
 from samling.recipes.load import load
+from samling.recipes.predict_volume import VolumeOptions, is_volume, predict_volume
 from samling.recipes.progress import track
 from samling.recipes.prompt_source import Asked, PromptSource, prompt_source
 
@@ -36,6 +44,27 @@ class PredictSummary:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class PredictOptions:
+    """What may be asked for beside the prompts.
+
+    Args:
+        window: name of a preset, or "centre,width" in Hounsfield units; None: what the model's card
+            says.
+        volume: for volumes; its formats hold for images too.
+    """
+
+    window: str | None = None
+    volume: VolumeOptions = field(default_factory=VolumeOptions)
+
+    def windowed(self, segmenter: Segmenter) -> Segmenter:
+        """The segmenter, looking through the window that was asked for."""
+        if self.window is None:
+            return segmenter
+        card = segmenter.card.model_copy(update={"window_hu": window_of(self.window)})
+        return Segmenter(segmenter.backend, card)
+
+
 def predict(
     model: str,
     inputs: Sequence[Path],
@@ -44,34 +73,42 @@ def predict(
     points: Sequence[Sequence[float]] = (),
     prompts_file: Path | None = None,
     auto: bool = False,
+    options: PredictOptions = PredictOptions(),
 ) -> PredictSummary:
-    """Segment every input and write mask, overlay and one table.
+    """Segment every input and write mask, overlay and one table for images, one for volumes.
 
-    A folder means its images and DICOM files, not those of folders inside it. Every frame of a cine
-    loop is an image of its own, with the same prompts.
+    A folder means its images and DICOM files, not those of folders inside it; a folder with slices
+    of a DICOM series is a volume. Every frame of a cine loop is an image of its own, with the same
+    prompts.
 
     Args:
         model: run, bundle or name.
         boxes: x0, y0, x1, y1 each, an object each. points: x, y[, label] each, all one object.
         prompts_file: JSON, see `samling.recipes.prompt_source.read_prompts`.
         auto: no prompts: the model looks for objects itself.
+        options: the window, the formats, and what concerns volumes.
 
     Raises:
         InputError: wrong use, the results cannot be written, or not one input could be used.
     """
-    files, failed, notes = collect(inputs)
-    _refuse_own_folder(out, files)
-    segmenter = load(model)
+    volumes = [path for path in dict.fromkeys(inputs) if is_volume(path)]
+    files, failed, notes = collect([path for path in inputs if path not in volumes])
+    _refuse_own_folder(
+        out, [*files, *(path / "slice" if path.is_dir() else path for path in volumes)]
+    )
+    segmenter = options.windowed(load(model))
     source = prompt_source(segmenter.card, boxes, points, prompts_file, auto)
     for asked in source.common or ():
         segmenter.require(asked.prompt)
-    notes += _unused(source, files)
+    notes += _unused(source, [*files, *volumes])
     results = ResultFolder(out, segmenter.card.classes)
-    done, objects = _predict_files(segmenter, files, source, results, failed)
-    if not done:
+    run = _Run(segmenter, source, options, results, failed, notes)
+    run.files(files)
+    run.volumes(volumes)
+    if not run.done:
         raise _nothing_usable(failed)
     reasons = tuple((path, _named(path, error)) for path, error in failed)
-    return PredictSummary(out, tuple(done), reasons, objects, tuple(notes))
+    return PredictSummary(out, tuple(run.done), reasons, run.objects, tuple(notes))
 
 
 def collect(
@@ -117,65 +154,114 @@ def _is_image(path: Path) -> bool:
         return False
 
 
-def _predict_files(
-    segmenter: Segmenter,
-    files: Sequence[Path],
-    source: PromptSource,
-    results: ResultFolder,
-    failed: list[tuple[Path, InputError]],
-) -> tuple[list[Path], int]:
-    """Every file, whole or not at all; the table is written also when something stops the run."""
-    done, objects = list[Path](), 0
-    try:
-        for path in track(files, "predicting", "images"):
-            try:
-                with results.all_or_nothing():
-                    objects += _predict_file(segmenter, path, source.of(path), results)
-                done.append(path)
-            except InputError as error:
-                if _is_about(error, results.folder):
-                    raise
-                failed.append((path, error))
-            except MemoryError:
-                problem = "needs more memory than there is"
-                failed.append((path, InputError(path, problem, "scale the image down or cut it")))
-    finally:
-        if done:
-            results.write_table()
-    return done, objects
+@dataclass
+class _Run:
+    """One call of `predict`: what every input needs, and what became of the inputs so far."""
 
+    segmenter: Segmenter
+    source: PromptSource
+    options: PredictOptions
+    results: ResultFolder
+    failed: list[tuple[Path, InputError]]
+    notes: list[str]
+    done: list[Path] = field(default_factory=list)
+    objects: int = 0
 
-def _predict_file(
-    segmenter: Segmenter, path: Path, asked: Sequence[Asked], results: ResultFolder
-) -> int:
-    """Every frame of one file; returns the number of objects."""
-    first = read_any(path)
-    if first.frames > FRAMES_AT_MOST:
-        problem = f"has {first.frames} frames"
-        raise InputError(path, problem, f"cut it into loops of at most {FRAMES_AT_MOST} frames")
-    if first.frames == 1:
-        return _predict_plane(segmenter, path, first, asked, results, None)
-    from samling.data.readers.dicom import read_frames
+    def files(self, files: Sequence[Path]) -> None:
+        """Images; the table is written also when something stops the run."""
+        before = len(self.done)
+        try:
+            for path in track(files, "predicting", "images"):
+                self._one(path, self._predict_file)
+        finally:
+            if len(self.done) > before:
+                self.results.write_table()
 
-    return sum(
-        _predict_plane(segmenter, path, plane, asked, results, frame)
-        for frame, plane in enumerate(read_frames(path))
-    )
+    def volumes(self, volumes: Sequence[Path]) -> None:
+        """Volumes, with a table of their own."""
+        table = VolumeTable(self.results.folder)
+
+        def predict_one(path: Path) -> int:
+            asked, options = self.source.of(path), self.options.volume
+            found, remarks = predict_volume(
+                self.segmenter, path, asked, options, self.results, table
+            )
+            self.notes += [f"{path}: {remark}" for remark in remarks]
+            return found
+
+        before = len(self.done)
+        try:
+            for path in volumes:
+                self._one(path, predict_one)
+        finally:
+            if len(self.done) > before:
+                table.write()
+
+    def _one(self, path: Path, predict_one: Callable[[Path], int]) -> None:
+        """One input, whole or not at all."""
+        try:
+            with self.results.all_or_nothing():
+                self.objects += predict_one(path)
+            self.done.append(path)
+        except InputError as error:
+            if _is_about(error, self.results.folder):
+                raise
+            self.failed.append((path, error))
+        except MemoryError:
+            problem = "needs more memory than there is"
+            self.failed.append((path, InputError(path, problem, "scale it down or cut it")))
+
+    def _predict_file(self, path: Path) -> int:
+        """Every frame of one file; returns the number of objects."""
+        asked = self.source.of(path)
+        first = read_any(path)
+        if first.frames > FRAMES_AT_MOST:
+            problem = f"has {first.frames} frames"
+            raise InputError(path, problem, f"cut it into loops of at most {FRAMES_AT_MOST} frames")
+        if first.frames == 1:
+            planes: Iterable[ImagePlane] = [first]
+        else:
+            from samling.data.readers.dicom import read_frames
+
+            planes = read_frames(path)
+        found = 0
+        drawn: list[NDArray[np.uint8]] = []
+        for frame, plane in enumerate(planes):
+            objects = _predict_plane(self.segmenter, path, plane, asked)
+            number = None if first.frames == 1 else frame
+            self.results.add(path, plane.pixels, objects, spacing_mm=plane.spacing_mm, frame=number)
+            found += len(objects)
+            if "dicom-seg" in self.options.volume.formats:
+                drawn.append(self.results.class_numbers(path, plane.pixels.shape, objects))
+        if drawn:
+            self._write_seg(path, np.stack(drawn), first, asked)
+        return found
+
+    def _write_seg(
+        self, path: Path, labels: NDArray[np.uint8], plane: ImagePlane, asked: Sequence[Asked]
+    ) -> None:
+        if kind_of(read_head(path)) != "DICOM":
+            problem = "is no DICOM file, which a DICOM segmentation refers to"
+            raise InputError(path, problem, "leave --format dicom-seg out")
+        from samling.data.readers.dicom import read_header
+
+        prompted = any(not one.prompt.automatic for one in asked)
+        card = self.segmenter.card
+        target = self.results.folder / f"{self.results.reserve(path.stem, ('_seg.dcm',))}_seg.dcm"
+        author = Author(card.name, samling.__version__, prompted)
+        write_seg(target, labels, [read_header(path)], card.classes, author, plane.spacing_mm)
+        self.results.wrote(target)
 
 
 def _predict_plane(
-    segmenter: Segmenter,
-    path: Path,
-    plane: ImagePlane,
-    asked: Sequence[Asked],
-    results: ResultFolder,
-    frame: int | None,
-) -> int:
+    segmenter: Segmenter, path: Path, plane: ImagePlane, asked: Sequence[Asked]
+) -> list[Object]:
     height, width = plane.pixels.shape
+    if segmenter.card.window_hu is not None and not plane.hounsfield:
+        problem = "has no Hounsfield units, which the window of this model needs"
+        raise InputError(path, problem, "give the DICOM file, or a model without a window")
     segmenter.check([one.prompt for one in asked], (height, width))
-    objects = _objects(segmenter, segmenter.encode(plane.pixels), asked) if asked else []
-    results.add(path, plane.pixels, objects, spacing_mm=plane.spacing_mm, frame=frame)
-    return len(objects)
+    return _objects(segmenter, segmenter.encode(plane.values), asked) if asked else []
 
 
 def _objects(segmenter: Segmenter, encoded: EncodedImage, asked: Sequence[Asked]) -> list[Object]:

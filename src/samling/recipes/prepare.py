@@ -4,8 +4,9 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from samling.data.case import Case
 from samling.data.case_meta import CaseMeta
 from samling.data.checks import check_entries, relative
 from samling.data.duplicates import Pair, merge_groups, near_duplicates, thumbnail
-from samling.data.sources.entry import Entry, Listing, Problem
+from samling.data.sources.entry import Listing, Problem
 from samling.data.sources.layouts import read_layout
 from samling.data.splits import (
     PARTS,
@@ -26,8 +27,10 @@ from samling.data.splits import (
     refuse_leaks,
     split_by_group,
 )
+from samling.data.volume_checks import check_volumes
 from samling.errors import InputError
 
+T = TypeVar("T")
 COMMITTED_SHARE = 0.9
 """Share of the ids that a committed split must know: a few equal names are no public set."""
 
@@ -137,7 +140,8 @@ class _Survey:
 
     def read(self, listing: Listing, root: Path, keep: Callable[[Case], None]) -> None:
         self.problems += [relative(problem, root) for problem in listing.problems]
-        for checked in check_entries(_progress(listing.entries), root):
+        scans = check_volumes(_progress(listing.volumes), len(listing.classes), root)
+        for checked in chain(check_entries(_progress(listing.entries), root), scans):
             self.problems += checked.problems
             case = checked.case
             if case is None:
@@ -324,7 +328,7 @@ def _problem_lines(problems: Sequence[Problem]) -> Iterator[str]:
         yield f"  {severity:<12} {files}: {reason}{remedy}"
 
 
-def _progress(entries: Sequence[Entry]) -> Iterable[Entry]:
+def _progress(entries: Sequence[T]) -> Iterable[T]:
     """Pass the entries on; a bar on the error stream appears when it takes more than 2 seconds."""
     import time
 

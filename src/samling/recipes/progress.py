@@ -1,7 +1,7 @@
 """Progress on the error stream, for work that takes longer than two seconds."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -9,12 +9,15 @@ Item = TypeVar("Item")
 PATIENCE_S = 2.0
 
 
-def track(items: Sequence[Item], doing: str, unit: str) -> Iterator[Item]:
+def track(items: Iterable[Item], doing: str, unit: str, total: int | None = None) -> Iterator[Item]:
     """Pass the items on; after two seconds show how many are done, the rate and the time left.
 
     Args:
         doing: what happens ("predicting"). unit: what the items are ("images").
+        total: how many there are, or at most; None: as many as `items` says.
     """
+    if total is None:
+        total = len(items) if isinstance(items, Sized) else 0
     started = time.monotonic()
     rest = iter(items)
     done = 0
@@ -25,7 +28,7 @@ def track(items: Sequence[Item], doing: str, unit: str) -> Iterator[Item]:
             return
         yield item
         done += 1
-    yield from _with_bar(rest, doing, unit, total=len(items), done=done, started=started)
+    yield from _with_bar(rest, doing, unit, total=total, done=done, started=started)
 
 
 def _with_bar(

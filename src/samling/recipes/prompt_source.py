@@ -13,16 +13,22 @@ from samling.inference.card import Card
 from samling.prompts.prompt import Prompt
 
 _BYTES_AT_MOST = 256 << 20
-_KEYS = ("box", "points", "class")
+_KEYS = ("box", "points", "class", "slice")
 _EXAMPLE = '{"a.png": [{"box": [10, 20, 90, 80], "points": [[50, 40, 1]]}]}'
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One object asked for: its prompt, and the name of its class (None: the model's first)."""
+    """One object asked for.
+
+    Args:
+        class_name: None: the model's first class.
+        slice: of a volume, from 0; None: the one named for all objects, else the middle one.
+    """
 
     prompt: Prompt
     class_name: str | None = None
+    slice: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,7 @@ def prompt_source(
 def read_prompts(path: Path, classes: Sequence[str]) -> dict[str, tuple[Asked, ...]]:
     """Read `{"<file name>": [{"box": [...], "points": [[x, y, label], ...], "class": ...}, ...]}`.
 
+    A volume's object may name its `slice`, from 0.
     An object without any key is automatic; a file with an empty list has no objects.
 
     Raises:
@@ -154,20 +161,23 @@ def _object(entry: Any, classes: Sequence[str], where: str) -> Asked:
     if class_name is not None and class_name not in classes:
         problem = f"{class_name!r} is not a class of this model"
         _refuse(f"{where}, class", problem, f"use {', '.join(classes)}")
+    place = entry.get("slice")
+    if place is not None and (type(place) is not int or place < 0):
+        _refuse(f"{where}, slice", f"{place!r} is no slice", "count slices from 0")
     box = entry.get("box")
     corners = None if box is None else _numbers(box, (4,), f"{where}, box")
     points = entry.get("points")
     if not points:
         if points not in (None, []):
             _refuse(f"{where}, points", "is not a list", "write [[x, y, 1], ...]")
-        return Asked(Prompt(box=corners), class_name)
+        return Asked(Prompt(box=corners), class_name, place)
     if not isinstance(points, list):
         _refuse(f"{where}, points", "is not a list", "write [[x, y, 1], ...]")
     rows = [
         _numbers(point, (2, 3), f"{where}, points, point {number}")
         for number, point in enumerate(points, start=1)
     ]
-    return Asked(_points(rows, corners), class_name)
+    return Asked(_points(rows, corners), class_name, place)
 
 
 def _points(rows: list[np.ndarray[Any, Any]], box: np.ndarray[Any, Any] | None = None) -> Prompt:

@@ -12,18 +12,14 @@ from samling.data.augment import Augmentation, augment
 from samling.data.batches import Planes, balanced_batches, close_ups, epoch_batches, read_planes
 from samling.data.store import Store
 from samling.errors import InputError
-from samling.models.contract import Embedding
 from samling.models.sam import Sam
-from samling.prompts.prompt import Prompt
-from samling.prompts.sampling import components, simulate
 from samling.recipes.build import Trainee
-from samling.recipes.objective import dice_scores, prompted_terms, to_tokens, weighted_sum
+from samling.recipes.objective import prompted_terms, weighted_sum
+from samling.recipes.validation import best_threshold, score
 from samling.training.loop import Schedule, Task, Terms, best_precision, fit, precision
 from samling.training.randomness import generator
 
 Report = Callable[[str], None]
-VALIDATION_PROTOCOLS = {"box": "box", "points": "point1", "automatic": "auto"}
-VALIDATION_BATCH = 32
 
 
 def read_training(stores: list[Store], size: int) -> tuple[Planes, Planes]:
@@ -60,7 +56,7 @@ def run_training(
     model = adapted.model.eval()
     parameters = adapted.parameters()
     device = parameters[0].device
-    kind = settings.precision if settings.precision != "auto" else best_precision(device)
+    kind = _precision(settings, device)
     steps = -(-len(train) // settings.batch_size)
     report(
         f"{len(train)} training and {len(val)} validation images, {steps} steps an epoch, {kind}"
@@ -68,7 +64,7 @@ def run_training(
     closer = close_ups(val, settings.zoom) if settings.zoom else None
     task = Task(
         epoch_steps=partial(_epoch_steps, model, settings, train, seed, device, kind),
-        validate=partial(score, model, settings, val, closer, seed, device, kind),
+        validate=partial(score, model, settings, val, closer, seed, kind),
         state=adapted.state,
         load_state=adapted.load_state,
         save_best=save_best,
@@ -135,70 +131,21 @@ def _step(
     return means | {"total": total}, len(indices)
 
 
-def score(
-    model: Sam,
-    settings: TrainingSection,
-    val: Planes,
-    closer: Planes | None,
-    seed: int,
-    device: torch.device,
-    kind: str,
-) -> dict[str, float]:
-    """Mean Dice at model size per prompt kind, and their mean as `score`, which chooses the epoch.
+def calibrate(
+    adapted: Trainee, settings: TrainingSection, val: Planes, *, seed: int, report: Report
+) -> float:
+    """The logit above which a pixel is inside, for the finished model: the best on validation images.
 
-    Box and points: the largest component alone. Automatic: the union, empty images included. With
-    `closer` (see `close_ups`) boxes are answered from there, as the finished model will do.
+    Focal loss weighs the foreground with a quarter, so masks cut at 0 come out too small.
     """
-    protocols = [VALIDATION_PROTOCOLS[name] for name in settings.prompts]
-    means = validate(model, protocols, val, seed, device, kind)
-    if closer is not None and "box" in protocols:
-        means |= validate(model, ["box"], closer, seed, device, kind)
-    return means | {"score": float(np.mean(list(means.values())))}
+    model = adapted.model.eval()
+    device = adapted.parameters()[0].device
+    closer = close_ups(val, settings.zoom) if settings.zoom else None
+    kind = _precision(settings, device)
+    threshold, before, after = best_threshold(model, settings, val, closer, seed, kind)
+    report(f"mask threshold {threshold:+.2f}: mean Dice {after:.4f}, at 0 {before:.4f}")
+    return threshold
 
 
-@torch.no_grad()
-def validate(
-    model: Sam,
-    protocols: list[str],
-    planes: Planes,
-    seed: int,
-    device: torch.device,
-    kind: str,
-) -> dict[str, float]:
-    """Mean Dice at model size per protocol; the same prompts every time."""
-    sums: dict[str, list[float]] = {protocol: [] for protocol in protocols}
-    for start in range(0, len(planes), VALIDATION_BATCH):
-        indices = np.arange(start, min(start + VALIDATION_BATCH, len(planes)))
-        images, labels = (tensor.to(device) for tensor in planes.tensors(indices))
-        with precision(kind, device):
-            embedding = model.encode(images)
-            for protocol, scores in sums.items():
-                rng = generator(seed, f"validate {protocol}", step=start)
-                scores += _validate_batch(model, embedding, labels, protocol, rng)
-    return {name: float(np.mean(scores)) if scores else 0.0 for name, scores in sums.items()}
-
-
-def _validate_batch(
-    model: Sam, embedding: Embedding, labels: torch.Tensor, protocol: str, rng: np.random.Generator
-) -> list[float]:
-    size = labels.shape[-1]
-    if protocol == "auto":
-        decoded = model.decode(embedding, to_tokens([Prompt()] * len(labels), size, labels.device))
-        logits = decoded.masks
-        if embedding.presence is not None:
-            nothing = (embedding.presence < 0).view(-1, 1, 1, 1)
-            logits = logits.masked_fill(nothing, -1.0)
-        return dice_scores(logits, labels).tolist()
-    planes = labels.cpu().numpy() > 0.5
-    prompts = {index: simulate(plane, protocol, rng) for index, plane in enumerate(planes)}
-    keep = [index for index, found in prompts.items() if found]
-    if not keep:
-        return []
-    tokens = to_tokens([prompts[index][0] for index in keep], size, labels.device)
-    decoded = model.decode(embedding.rows(keep), tokens)
-    return dice_scores(decoded.masks, _largest(labels[keep])).tolist()
-
-
-def _largest(labels: torch.Tensor) -> torch.Tensor:
-    planes = [components(plane)[0] for plane in labels.cpu().numpy() > 0.5]
-    return torch.from_numpy(np.stack(planes)).to(labels)
+def _precision(settings: TrainingSection, device: torch.device) -> str:
+    return settings.precision if settings.precision != "auto" else best_precision(device)

@@ -73,6 +73,7 @@ def test_ct_becomes_hounsfield_units_plus_1024(tmp_path: Path) -> None:
     plane = read_dicom(path)
     np.testing.assert_array_equal(plane.pixels, stored.astype(int) * 2 - 1000 + 1024)
     assert plane.modality == "ct" and plane.pixels.dtype == np.uint16
+    np.testing.assert_array_equal(plane.values, stored.astype(int) * 2 - 1000)
 
 
 def test_a_narrow_ct_does_not_wrap_around(tmp_path: Path) -> None:
@@ -191,3 +192,14 @@ def test_a_deflate_bomb_is_refused_before_it_grows(tmp_path: Path) -> None:
     harmless = io.BytesIO(Path(get_testdata_file("image_dfl.dcm")).read_bytes())
     (tmp_path / "fine.dcm").write_bytes(harmless.getvalue())
     assert read_any(tmp_path / "fine.dcm").pixels.shape == (512, 512)
+
+
+def test_hounsfield_units_are_not_inverted(tmp_path: Path) -> None:
+    """MONOCHROME1 says how to show the values; what was measured does not change (PS3.3 C.11.1)."""
+    stored = PIXELS.astype(np.int16)
+    fields = {"Modality": "CT", "RescaleSlope": 1, "RescaleIntercept": -1000}
+    usual = read_dicom(write(tmp_path / "a.dcm", stored, **fields)).pixels
+    fields["PhotometricInterpretation"] = "MONOCHROME1"
+    np.testing.assert_array_equal(
+        read_dicom(write(tmp_path / "b.dcm", stored, **fields)).pixels, usual
+    )

@@ -160,7 +160,7 @@ def labels(checked: Checked) -> np.ndarray:
     return checked.case.labels
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", MAKERS)
 def test_every_layout_is_recognised(tmp_path: Path, layout: str) -> None:
     MAKERS[layout](tmp_path)
     assert read_layout(tmp_path)[0] == layout

@@ -1,11 +1,13 @@
 """What a file may claim before it is decoded: its size, its pixels, its kind."""
 
+import math
 from pathlib import Path
 
 from samling.errors import InputError
 
 MAX_FILE_BYTES = 1 << 30
 MAX_PIXELS = 50_000_000
+MAX_VOXELS = 700_000_000
 HEAD_BYTES = 140
 
 _SIGNATURES = (
@@ -67,3 +69,17 @@ def check_pixels(path: Path, height: int, width: int) -> None:
     if height * width > MAX_PIXELS:
         problem = f"has {height} x {width} pixels, more than {MAX_PIXELS // 1_000_000} million"
         raise InputError(path, problem, "scale the image down or cut it")
+
+
+def check_voxels(where: str | Path, shape: tuple[int, ...]) -> None:
+    """Refuse volumes without voxels and volumes of more than `MAX_VOXELS`.
+
+    Raises:
+        InputError: naming the size.
+    """
+    size = " x ".join(map(str, shape))
+    if min(shape) < 1:
+        raise InputError(where, f"claims {size} voxels", "export it again")
+    if math.prod(shape) > MAX_VOXELS:
+        problem = f"has {size} voxels, more than {MAX_VOXELS // 1_000_000} million"
+        raise InputError(where, problem, "cut the volume or scale it down")

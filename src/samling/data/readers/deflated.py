@@ -13,18 +13,22 @@ _PIECE = 1 << 16
 _LONG = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UC", b"UN", b"UR", b"UT")
 
 
-def check_deflated(path: Path) -> None:
+def check_deflated(where: str | Path, file: BinaryIO) -> None:
     """Refuse deflated files that grow beyond `MAX_INFLATED_BYTES`: readers inflate without limit.
+
+    Args:
+        where: for the message. file: at any position; it is left at the start.
 
     Raises:
         InputError: it is such a file.
     """
-    with path.open("rb") as file:
-        start = file.read(132)
-        file.seek(132 if start[128:] == b"DICM" else 0)
-        if _transfer_syntax(file) == DEFLATED and _inflated_exceeds(file, MAX_INFLATED_BYTES):
-            problem = f"inflates to more than {MAX_INFLATED_BYTES >> 20} MiB"
-            raise InputError(path, problem, "save it in another transfer syntax")
+    file.seek(0)
+    start = file.read(132)
+    file.seek(132 if start[128:] == b"DICM" else 0)
+    if _transfer_syntax(file) == DEFLATED and _inflated_exceeds(file, MAX_INFLATED_BYTES):
+        problem = f"inflates to more than {MAX_INFLATED_BYTES >> 20} MiB"
+        raise InputError(where, problem, "save it in another transfer syntax")
+    file.seek(0)
 
 
 def _transfer_syntax(file: BinaryIO) -> str:

@@ -15,21 +15,21 @@ from pydicom.pixels.utils import pixel_array
 from samling.data.case import Modality
 from samling.data.readers.bounds import check_pixels, read_head
 from samling.data.readers.deflated import check_deflated
-from samling.data.readers.plane import ImagePlane
+from samling.data.readers.plane import CT_OFFSET, ImagePlane
 from samling.errors import InputError
 
 MAX_FRAMES = 100_000
-CT_OFFSET = 1024
 _CENTIMETRE = 3  # code of PhysicalUnitsXDirection
-_MODALITIES: dict[str, Modality] = {"US": "ultrasound", "IVUS": "ultrasound", "CT": "ct"}
+MODALITIES: dict[str, Modality] = {"US": "ultrasound", "IVUS": "ultrasound", "CT": "ct"}
 _EXPORT = "export it again, uncompressed, from its source"
 
 
 def read_dicom(path: str | Path, frame: int = 0) -> ImagePlane:
     """Read one frame of a DICOM file as a grey plane.
 
-    Colour and palettes become luminance, MONOCHROME1 is inverted, CT becomes Hounsfield units plus
-    1024 (so that air is 24 and nothing is negative). `frames` of the result counts all frames.
+    Colour and palettes become luminance, MONOCHROME1 is inverted. CT becomes Hounsfield units plus
+    1024 (so that air is 24 and nothing is negative), never inverted. `frames` of the result counts
+    all frames.
 
     Raises:
         InputError: no DICOM, no pixels, damaged, too large, or no such frame.
@@ -39,8 +39,22 @@ def read_dicom(path: str | Path, frame: int = 0) -> ImagePlane:
     frames = _frames(path, dataset)
     if not 0 <= frame < frames:
         raise InputError(path, f"has no frame {frame}", f"choose 0 to {frames - 1}")
-    with _decoding(path):
+    with decoding(path):
         return _plane(path, dataset, frame, frames)
+
+
+def read_header(path: str | Path) -> Dataset:
+    """What a DICOM file says of itself, without its pixels.
+
+    Raises:
+        InputError: damaged or no DICOM.
+    """
+    path = Path(path)
+    head = read_head(path)
+    with path.open("rb") as file:
+        check_deflated(path, file)
+    with decoding(path):
+        return dcmread(path, force=head[128:132] != b"DICM", stop_before_pixels=True)
 
 
 def read_frames(path: str | Path, limit: int | None = None) -> Iterator[ImagePlane]:
@@ -53,13 +67,13 @@ def read_frames(path: str | Path, limit: int | None = None) -> Iterator[ImagePla
     dataset = _header(path)
     frames = _frames(path, dataset)
     for frame in range(frames if limit is None else min(limit, frames)):
-        with _decoding(path):
+        with decoding(path):
             plane = _plane(path, dataset, frame, frames)
         yield plane
 
 
 @contextmanager
-def _decoding(path: Path) -> Iterator[None]:
+def decoding(path: str | Path) -> Iterator[None]:
     """Turn whatever a decoder raises over damaged bytes into one InputError; keep it quiet."""
     try:
         with warnings.catch_warnings():
@@ -76,8 +90,9 @@ def _decoding(path: Path) -> Iterator[None]:
 
 def _header(path: Path) -> Dataset:
     head = read_head(path)
-    check_deflated(path)
-    with _decoding(path):
+    with path.open("rb") as file:
+        check_deflated(path, file)
+    with decoding(path):
         dataset = dcmread(path, force=head[128:132] != b"DICM")
         if not any(
             key in dataset for key in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -90,7 +105,7 @@ def _header(path: Path) -> Dataset:
 
 def _frames(path: Path, dataset: Dataset) -> int:
     """Number of frames, after a look at what the header claims."""
-    with _decoding(path):
+    with decoding(path):
         rows, columns = int(dataset.Rows), int(dataset.Columns)
         frames = int(dataset.get("NumberOfFrames") or 1)
         bits = int(dataset.BitsAllocated)
@@ -118,11 +133,19 @@ def _plane(path: Path, dataset: Dataset, frame: int, frames: int) -> ImagePlane:
     if grey.dtype == np.uint16:
         notes = (*notes, "16-bit")
     spacing, remarks = _spacing(dataset)
-    modality = _MODALITIES.get(str(dataset.get("Modality", "")), "unknown")
-    return ImagePlane(grey, spacing, modality, (*notes, *remarks), frames, _patient(dataset))
+    modality = MODALITIES.get(str(dataset.get("Modality", "")), "unknown")
+    return ImagePlane(
+        pixels=grey,
+        spacing_mm=spacing,
+        modality=modality,
+        notes=(*notes, *remarks),
+        frames=frames,
+        patient=patient_hash(dataset),
+        hounsfield=modality == "ct" and values.ndim == 2,
+    )
 
 
-def _patient(dataset: Dataset) -> str | None:
+def patient_hash(dataset: Dataset) -> str | None:
     """PatientID as 16 hexadecimal digits: equal for equal patients, and nobody's name."""
     name = str(dataset.get("PatientID") or "").strip("\0 ")
     return hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:16] if name else None
@@ -158,7 +181,8 @@ def _monochrome(
         lowest = -(1 << (int(dataset.BitsStored) - 1))
         whole = whole - lowest
         notes = (f"signed values stored as value + {-lowest}",)
-    if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
+    # Hounsfield units are what was measured: MONOCHROME1 only says how to show them.
+    if dataset.get("PhotometricInterpretation") == "MONOCHROME1" and not hounsfield_units:
         whole = (1 << int(dataset.BitsStored)) - 1 - whole
         notes = (*notes, "inverted: it is stored with white as 0")
     if whole.min() < 0 or whole.max() > 65535:

@@ -10,6 +10,9 @@ from samling.data.case import Modality
 from samling.data.readers.bounds import kind_of, read_head
 from samling.errors import InputError
 
+CT_OFFSET = 1024
+"""Keeps stored Hounsfield units from being negative: air is 24."""
+
 
 @dataclass(frozen=True)
 class ImagePlane:
@@ -30,6 +33,13 @@ class ImagePlane:
     notes: tuple[str, ...] = ()
     frames: int = 1
     patient: str | None = None
+    hounsfield: bool = False
+    """`pixels` are Hounsfield units + `CT_OFFSET`."""
+
+    @property
+    def values(self) -> NDArray[np.generic]:
+        """(H, W) the pixels; Hounsfield units themselves where they are known."""
+        return self.pixels.astype(np.int32) - CT_OFFSET if self.hounsfield else self.pixels
 
 
 def read_any(path: str | Path, frame: int = 0) -> ImagePlane:

@@ -1,11 +1,17 @@
 """Entry: one image of a data set and where its labels are, before anything is read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from samling.data.case import Modality
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from samling.data.volume import Volume
 
 Severity = Literal["error", "warning", "info"]
 
@@ -80,6 +86,34 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class VolumeEntry:
+    """One scan with its labels, read when it is its turn.
+
+    Args:
+        path: file or folder, for messages.
+        load: gives the volume and its (D, H, W) class numbers; InputError if it cannot.
+        patient, group, category, modality, part: as in `Entry`.
+    """
+
+    id: str
+    path: Path
+    load: "Callable[[], tuple[Volume, NDArray[np.uint8]]]"
+    patient: str | None = None
+    group: str | None = None
+    category: str = ""
+    modality: Modality = "ct"
+    part: str | None = None
+
+
+def load_pair(scan: Path, labels: Path) -> "tuple[Volume, NDArray[np.uint8]]":
+    """A volume file and the label file that belongs to it."""
+    from samling.data.readers.volume_file import read_label_file, read_volume_file
+
+    volume = read_volume_file(scan)
+    return volume, read_label_file(labels, volume)
+
+
+@dataclass(frozen=True)
 class Listing:
     """A data set as its source sees it.
 
@@ -89,6 +123,7 @@ class Listing:
         problems: what did not fit.
         licence: as far as known.
         public_name: name of the committed splits that belong to it; "" for none.
+        volumes: scans; a data set has these or entries.
         official: the entries' parts are the publisher's; parts of other origin must not leak.
     """
 
@@ -98,3 +133,4 @@ class Listing:
     licence: str = "unknown"
     public_name: str = ""
     official: bool = False
+    volumes: Sequence[VolumeEntry] = ()

@@ -4,7 +4,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from samling.data.sources import busi, coco, ddti, folder, hc18, nnunet, tg3k, tn3k, usefd
+from samling.data.readers.members import is_zip
+from samling.data.sources import (
+    busi,
+    chaos,
+    coco,
+    ddti,
+    dircadb,
+    folder,
+    hc18,
+    lits,
+    nnunet,
+    tg3k,
+    tn3k,
+    usefd,
+)
 from samling.data.sources.entry import Listing
 from samling.errors import InputError
 
@@ -21,6 +35,11 @@ class Layout:
 # In order of detection: the most telling layouts first, pairs of files last.
 LAYOUTS: dict[str, Layout] = {
     "nnunet": Layout(nnunet.matches, nnunet.read, "dataset.json, imagesTr/, labelsTr/"),
+    "3dircadb": Layout(
+        dircadb.matches, dircadb.read, "PATIENT_DICOM and MASKS_DICOM, or their zips"
+    ),
+    "chaos": Layout(chaos.matches, chaos.read, "a folder per patient with DICOM_anon/ and Ground/"),
+    "lits": Layout(lits.matches, lits.read, "volume-0.nii and segmentation-0.nii ..."),
     "tn3k": Layout(tn3k.matches, tn3k.read, "trainval-image/, trainval-mask/, test-image/ ..."),
     "tg3k": Layout(tg3k.matches, tg3k.read, "thyroid-image/, thyroid-mask/"),
     "busi": Layout(busi.matches, busi.read, "benign/benign (1).png, benign (1)_mask.png ..."),
@@ -47,8 +66,8 @@ def read_layout(root: Path, layout: str | None = None) -> tuple[str, Listing]:
     """
     if not root.exists():
         raise InputError(root, "does not exist", "check the path")
-    if not root.is_dir():
-        raise InputError(root, "is a file", "name the folder of the data set")
+    if not root.is_dir() and not is_zip(root):
+        raise InputError(root, "is a file", "name the folder or the zip of the data set")
     if layout is None:
         layout = next((name for name, known in LAYOUTS.items() if known.matches(root)), None)
         if layout is None:

@@ -1,16 +1,24 @@
-"""nnU-Net: dataset.json with imagesTr/NAME_0000.png and labelsTr/NAME.png; 2-D formats only."""
+"""nnU-Net and MSD: dataset.json, imagesTr/NAME[_0000] and labelsTr/NAME; images or volume files."""
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from samling.data.case import Modality
-from samling.data.sources.entry import Entry, Listing, MaskFile, Problem
-from samling.data.sources.files import by_stem, images_in, natural, safe_id
+from samling.data.readers.volume_file import is_volume_file, stem_of
+from samling.data.sources.entry import (
+    Entry,
+    Listing,
+    MaskFile,
+    Problem,
+    VolumeEntry,
+    load_pair,
+)
+from samling.data.sources.files import by_stem, images_in, natural, read_table, safe_id
 from samling.errors import InputError
 
-_VOLUMES = (".nii", ".nii.gz", ".mha", ".nrrd")
 _CHANNEL = re.compile(r"^(?P<name>.+)_(?P<channel>\d{4})$")
 
 
@@ -23,17 +31,19 @@ def read(root: Path) -> Listing:
     """List training cases, and test cases where labelsTs/ is there; the first channel is used.
 
     Raises:
-        InputError: no valid dataset.json, or volumes instead of images.
+        InputError: no valid dataset.json.
     """
     about = _about(root / "dataset.json")
     problems: list[Problem] = []
+    licence = str(about.get("licence") or about.get("license") or "unknown")
+    if volumes := _volumes(root, _modality(about), problems):
+        return Listing((), _classes(root, about), problems, licence, volumes=volumes)
     tested = (root / "labelsTs").is_dir()
     entries: list[Entry] = []
     for ending in ("Tr", "Ts") if tested else ("Tr",):
         part = ("test" if ending == "Ts" else "train") if tested else None
         entries += _half(root, ending, part, _modality(about), problems)
     classes = _classes(root, about)
-    licence = str(about.get("licence") or about.get("license") or "unknown")
     return Listing(entries, classes, problems, licence, official=tested)
 
 
@@ -50,8 +60,6 @@ def _half(
             problems.append(Problem(str(path), reason, "put the wanted channel first", "warning"))
         else:
             images[match["name"] if match else path.stem] = path
-    if not images and any(path.name.endswith(_VOLUMES) for path in folder.iterdir()):
-        raise InputError(folder, "holds volumes", "give 2-D images: export the slices")
     for name in sorted(images.keys() ^ labels.keys(), key=natural):
         lonely = images.get(name) or labels[name]
         what = "label" if name in images else "image"
@@ -60,6 +68,46 @@ def _half(
         Entry(safe_id(name), images[name], (MaskFile(labels[name]),), modality=modality, part=part)
         for name in sorted(images.keys() & labels.keys(), key=natural)
     ]
+
+
+def _volumes(root: Path, modality: Modality, problems: list[Problem]) -> list[VolumeEntry]:
+    """Scans of the training part; meta.csv may bring id, group_id, case_id and split."""
+    meta = read_table(root / "meta.csv")
+    scans = {_name(path): path for path in _volume_files(root / "imagesTr")}
+    labels = {stem_of(path): path for path in _volume_files(root / "labelsTr")}
+    for name in sorted(scans.keys() ^ labels.keys(), key=natural):
+        what = "label" if name in scans else "image"
+        lonely = str(scans.get(name) or labels[name])
+        problems.append(Problem(lonely, f"has no {what}", f"add its {what} or remove it"))
+    entries = []
+    for name in sorted(scans.keys() & labels.keys(), key=natural):
+        row = meta.get(name, {})
+        entries.append(
+            VolumeEntry(
+                safe_id(name),
+                scans[name],
+                partial(load_pair, scans[name], labels[name]),
+                patient=row.get("case_id") or None,
+                group=row.get("group_id") or safe_id(name),
+                category=row.get("class", ""),
+                modality=modality,
+                part=row.get("split") or None,
+            )
+        )
+    return entries
+
+
+def _volume_files(folder: Path) -> list[Path]:
+    """The first channel of every scan; hidden files, as MSD has them, are left out."""
+    if not folder.is_dir():
+        return []
+    files = (path for path in folder.iterdir() if is_volume_file(path))
+    kept = (path for path in files if not path.name.startswith("."))
+    return [path for path in kept if not re.search(r"_(?!0000)\d{4}$", stem_of(path))]
+
+
+def _name(path: Path) -> str:
+    return stem_of(path).removesuffix("_0000")
 
 
 def _about(path: Path) -> dict[str, Any]:

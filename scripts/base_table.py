@@ -1,0 +1,52 @@
+"""The table of docs/results/base.md from what scripts/base.sh left behind.
+
+python scripts/base_table.py OUT
+"""
+
+import sys
+from pathlib import Path
+
+from lg_medseg_table import Scores, cell, scores_of
+
+SETS = {
+    "breast_busi": "breast lesions (BUSI)",
+    "thyroid_ddti": "thyroid nodules (DDTI)",
+    "thyroid_tg3k": "thyroid gland (TG3K)",
+    "fetal_hc18": "fetal head (HC18)",
+    "nerve_usgra": "nerve (usgra)",
+    "ovary_mmotu": "ovarian tumours (MMOTU)",
+    "ct_msd_liver": "CT liver (MSD)",
+    "ct_ircadb_slices": "CT liver (3Dircadb), never trained on",
+}
+COLUMNS = {
+    ("ellipse in the box", "box"): "ellipse, box",
+    ("litemedsam", "box"): "LiteMedSAM, box",
+    ("litemedsam", "jitter10"): "± 10 %",
+    ("base", "box"): "base, box",
+    ("base", "jitter10"): "± 10 %",
+    ("base", "point1"): "one point",
+    ("base", "auto"): "automatic",
+}
+
+
+def main(out: Path) -> None:
+    """Print the table; a set that was not measured is a row that is not there."""
+    print(f"| validation images | {' | '.join(COLUMNS.values())} |")
+    print(f"| --- |{' --- |' * len(COLUMNS)}")
+    for name, title in SETS.items():
+        paths = {m: out / "val" / m / name / "results.json" for m in ("base", "litemedsam")}
+        if not paths["base"].is_file():
+            continue
+        found = {m: scores_of(path) for m, path in paths.items() if path.is_file()}
+        print(f"| {title} | {' | '.join(_cell(found, *column) for column in COLUMNS)} |")
+
+
+def _cell(found: dict[str, Scores], method: str, protocol: str) -> str:
+    scores = found.get(method) if method in ("base", "litemedsam") else found["base"]
+    own = "" if method in found else method
+    row = (scores or {}).get((own, protocol))
+    return "–" if row is None else cell(row["dice"])
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,243 @@
+"""Comparison: the rows of many methods on some data sets -> tables and the page that shows them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from samling.evaluation.cost import Cost
+from samling.evaluation.metrics import DEFINITIONS
+from samling.evaluation.overlays import as_jpeg
+from samling.evaluation.paired import Compared, paired_table
+from samling.evaluation.report import Block, Picture, Points, Section, Table, Terms, Text
+from samling.evaluation.run import Row
+from samling.evaluation.statistics import MeanOver, jensen
+from samling.evaluation.tables import (
+    MEASURES,
+    Score,
+    automatic,
+    clicks_table,
+    details,
+    headline,
+)
+
+_COUNTS = ("n_found", "n_false_alarms")
+
+
+class PublishedFigure(Protocol):
+    """A paper's figure; `config.Published` is one."""
+
+    method: str
+    source: str
+    dice: float
+    iou: float | None
+    store: str
+    prompt: str
+
+
+@dataclass(frozen=True)
+class Compound:
+    """Everything found on one data set.
+
+    Args:
+        rows: averaged over seeds. spread: (protocol, method) -> SD of the mean Dice over seeds.
+        costs: by method.
+        pictures: title -> PNG.
+    """
+
+    store: str
+    rows: Sequence[Row]
+    scores: Sequence[Score]
+    tests: Sequence[Compared]
+    spread: Mapping[tuple[str, str], float]
+    costs: Mapping[str, Cost]
+    pictures: Mapping[str, Path] = field(default_factory=dict)
+
+
+def over_seeds(rows_by_seed: Mapping[int, Sequence[Row]]) -> list[Row]:
+    """One row per image, method and protocol: the mean over the seeds that have it.
+
+    Counts (lesions found, false alarms, clicks) are rounded to whole numbers.
+    """
+    gathered: dict[tuple[str, str, str], list[Row]] = {}
+    for rows in rows_by_seed.values():
+        for row in rows:
+            gathered.setdefault((row.protocol, row.method, row.id), []).append(row)
+    return [_mean_row(rows) for rows in gathered.values()]
+
+
+def seed_spread(rows_by_seed: Mapping[int, Sequence[Row]]) -> dict[tuple[str, str], float]:
+    """(protocol, method) -> standard deviation of the mean Dice from seed to seed, if several."""
+    means: dict[tuple[str, str], list[float]] = {}
+    for rows in rows_by_seed.values():
+        values: dict[tuple[str, str], list[float]] = {}
+        for row in rows:
+            if row.dice is not None:
+                values.setdefault((row.protocol, row.method), []).append(row.dice)
+        for key, dice in values.items():
+            means.setdefault(key, []).append(float(np.mean(dice)))
+    return {key: float(np.std(m, ddof=1)) for key, m in means.items() if len(m) > 1}
+
+
+def dice_values(rows: Sequence[Row]) -> dict[str, dict[str, list[float]]]:
+    """Protocol -> method -> Dice of every counted image, for box plots."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        if row.dice is not None and not row.protocol.startswith("noc"):
+            found.setdefault(row.protocol, {}).setdefault(row.method, []).append(row.dice)
+    return found
+
+
+def tables(compound: Compound, reference: str, over: MeanOver) -> list[tuple[str, Table]]:
+    """Titles and tables of one data set, those that have something to say."""
+    scores = compound.scores
+    first = headline(scores, reference, over)
+    offered = [
+        ("Results", _with_spread(first, scores, compound.spread)),
+        ("Against the others", paired_table(compound.tests, over)),
+        ("Clicks", clicks_table(scores, reference, over)),
+        ("Without a prompt", automatic(scores)),
+        ("Outlines, pixels and lesions", details(scores, reference, over)),
+        ("Cost", cost_table(compound.costs)),
+    ]
+    return [(title, table) for title, table in offered if table is not None]
+
+
+def cost_table(costs: Mapping[str, Cost]) -> Table | None:
+    """Weights and times by method; None without any."""
+    if not costs:
+        return None
+    header = ("Method", "Weights", "Encode ms", "One prompt ms", "p95 ms", "First image ms")
+    rows = tuple(
+        (
+            method,
+            "–" if cost.parameters is None else f"{cost.parameters:,}",
+            f"{cost.encode_ms:.1f}",
+            f"{cost.decode_ms:.1f}",
+            f"{cost.p95_ms:.1f}",
+            f"{cost.cold_ms:.1f}",
+        )
+        for method, cost in costs.items()
+    )
+    warm = next(iter(costs.values())).images
+    caption = (
+        f"Medians of {warm} images after the first, on the machine named below; what else it was "
+        "doing makes times longer. p95: encoding and one prompt together."
+    )
+    return Table(header, rows, caption)
+
+
+def published_table(figures: Sequence[PublishedFigure]) -> Table | None:
+    """Figures of papers, with Jensen's check; None without any."""
+    if not figures:
+        return None
+    header = ("Method", "Data", "Prompt", "Dice", "IoU", "Source", "Dice and IoU of one mean")
+    rows = tuple(
+        (
+            figure.method,
+            figure.store or "not stated",
+            figure.prompt,
+            f"{figure.dice:.4f}",
+            "–" if figure.iou is None else f"{figure.iou:.4f}",
+            figure.source,
+            _possible(figure),
+        )
+        for figure in figures
+    )
+    caption = "As published: not measured here, on other splits and often with unstated prompts."
+    return Table(header, rows, caption, text_columns=(0, 1, 2, 5, 6))
+
+
+def page(
+    parts: Sequence[Compound],
+    reference: str,
+    over: MeanOver,
+    figures: Sequence[PublishedFigure],
+    failures: Sequence[str],
+    provenance: Sequence[tuple[str, str]],
+) -> list[Section]:
+    """The report, from the answer to the small print."""
+    published = published_table(figures)
+    return [
+        Section("What could not be measured", [Points(tuple(failures))] if failures else []),
+        *(section for part in parts for section in _of_store(part, reference, over)),
+        Section("Published figures", [published] if published else []),
+        Section("Definitions", [Terms(tuple(DEFINITIONS.items()))]),
+        Section("Provenance", [Table(("What", "Value"), tuple(provenance), text_columns=(0, 1))]),
+    ]
+
+
+def answer(parts: Sequence[Compound], reference: str) -> str:
+    """The best method of each data set under the first protocol, in a sentence each."""
+    said = []
+    for part in parts:
+        first = part.scores[0].protocol if part.scores else ""
+        ranked = [score for score in part.scores if score.protocol == first and score.dice]
+        ranked.sort(key=lambda score: -(score.dice.mean if score.dice else 0))
+        if not ranked or ranked[0].dice is None:
+            continue
+        best, dice = ranked[0], ranked[0].dice
+        said.append(
+            f"{part.store}: {best.method} leads {len(ranked)} methods with a mean Dice of "
+            f"{dice.mean:.3f} ({dice.low:.3f} to {dice.high:.3f}, {first})."
+        )
+    tail = f" Every method is tested against {reference}." if said and reference else ""
+    return (" ".join(said) or "Nothing could be measured.") + tail
+
+
+def _of_store(part: Compound, reference: str, over: MeanOver) -> list[Section]:
+    blocks: list[Block] = []
+    for title, table in tables(part, reference, over):
+        blocks += [Text(f"{title}."), table]
+    for title, path in part.pictures.items():
+        data = as_jpeg(path) if title == MATRIX else path
+        blocks.append(Picture(data, f"{title}, {part.store}", f"{title}. {_CAPTIONS[title]}"))
+    return [Section(part.store, blocks)]
+
+
+BOXES, MATRIX, ROBUSTNESS, COST = "Box plots", "Overlays", "Robustness", "Accuracy against cost"
+_CAPTIONS = {
+    BOXES: "Dice per image. Box: quartiles; line: median; triangle: mean; whiskers: 5th and 95th "
+    "percentile; dots: images beyond them.",
+    MATRIX: "Image, truth, and the answer of every method (orange) to the same prompt. The images "
+    "were drawn by lot, not picked.",
+    ROBUSTNESS: "Mean Dice when each side of the box is moved at random by up to so many percent.",
+    COST: "Mean Dice with its 95% interval against the time of one image with one prompt; the area "
+    "of a dot grows with the number of weights.",
+}
+
+
+def _mean_row(rows: list[Row]) -> Row:
+    if len(rows) == 1:
+        return rows[0]
+    means: dict[str, Any] = {}
+    for name in (*MEASURES, "quality", *_COUNTS):
+        values = [getattr(row, name) for row in rows]
+        known = [value for value in values if value is not None]
+        mean = float(np.mean(known)) if len(known) == len(values) else None
+        whole = name in _COUNTS or name == "clicks"
+        means[name] = round(mean) if whole and mean is not None else mean
+    return replace(rows[0], **means)
+
+
+def _with_spread(
+    table: Table, scores: Sequence[Score], spread: Mapping[tuple[str, str], float]
+) -> Table:
+    if not spread:
+        return table
+    shown = [score for score in scores if not score.protocol.startswith("noc")]
+    cells = [spread.get((score.protocol, score.method)) for score in shown]
+    rows = tuple(
+        (*row, "–" if cell is None else f"{cell:.4f}")
+        for row, cell in zip(table.rows, cells, strict=True)
+    )
+    caption = f"{table.caption} Means over seeds; SD: of the mean Dice from seed to seed."
+    return replace(table, header=(*table.header, "SD of seeds"), rows=rows, caption=caption)
+
+
+def _possible(figure: PublishedFigure) -> str:
+    if figure.iou is None:
+        return "–"
+    return "possible" if jensen(figure.dice, figure.iou, 0.00005) else "impossible (Jensen)"

@@ -1,0 +1,59 @@
+"""Formats of a table: GitHub Markdown, LaTeX (booktabs) and CSV."""
+
+import csv
+import io
+from collections.abc import Iterable
+
+from samling.evaluation.report import Table
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "±": r"$\pm$", "–": "--", "≤": r"$\leq$", "<": r"$<$", ">": r"$>$", "−": "$-$", "Δ": r"$\Delta$",
+    "×": r"$\times$",
+}  # fmt: skip
+
+
+def markdown(table: Table) -> str:
+    """A table as GitHub Markdown; numbers to the right, strong rows in bold, the caption below."""
+    lines = [_line(table.header)]
+    columns = range(len(table.header))
+    lines.append(_line(["---" if i in table.text_columns else "---:" for i in columns]))
+    for index, row in enumerate(table.rows):
+        cells = [cell.replace("|", "\\|").replace("\n", " ") for cell in row]
+        bold = index in table.strong
+        lines.append(_line([f"**{cell}**" if bold and cell else cell for cell in cells]))
+    return "\n".join(lines) + "\n" + (f"\n{table.caption}\n" if table.caption else "")
+
+
+def latex(table: Table) -> str:
+    """A table for LaTeX with the package booktabs; every text is escaped."""
+    columns = "".join("l" if i in table.text_columns else "r" for i in range(len(table.header)))
+    body = []
+    for index, row in enumerate(table.rows):
+        cells = [_escaped(cell) for cell in row]
+        if index in table.strong:
+            cells = [f"\\textbf{{{cell}}}" if cell else cell for cell in cells]
+        body.append(" & ".join(cells) + r" \\")
+    caption = [f"\\caption{{{_escaped(table.caption)}}}"] if table.caption else []
+    lines = [
+        r"\begin{table}", r"\centering", *caption, f"\\begin{{tabular}}{{{columns}}}", r"\toprule",
+        " & ".join(_escaped(cell) for cell in table.header) + r" \\", r"\midrule", *body,
+        r"\bottomrule", r"\end{tabular}", r"\end{table}",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def csv_text(table: Table) -> str:
+    """A table as CSV, cells as they are shown."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([table.header, *table.rows])
+    return text.getvalue()
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _escaped(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text.replace("\n", " "))

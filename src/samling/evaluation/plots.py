@@ -1,0 +1,141 @@
+"""Plots of an evaluation: Dice against jitter, box plots, accuracy against cost; as PNG."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from samling.atomic import atomic_path
+from samling.evaluation.curves import COLOURS, MARKERS
+from samling.evaluation.statistics import Interval
+from samling.evaluation.tables import Score, describe
+
+
+def jitter_curves(scores: Sequence[Score]) -> dict[str, list[tuple[int, Interval]]]:
+    """Per method the mean Dice at each jitter of the box in percent, rising; `box` is 0.
+
+    Methods with a single level have no curve and are left out.
+    """
+    found: dict[str, list[tuple[int, Interval]]] = {}
+    for score in scores:
+        boxed = score.protocol == "box" or score.protocol.startswith("jitter")
+        if boxed and score.dice is not None:
+            level = int(score.protocol.removeprefix("jitter")) if score.protocol != "box" else 0
+            found.setdefault(score.method, []).append((level, score.dice))
+    return {
+        method: sorted(points, key=lambda point: point[0])
+        for method, points in found.items()
+        if len(points) > 1
+    }
+
+
+def draw_robustness(scores: Sequence[Score], path: Path) -> Path | None:
+    """Dice against the jitter of the box with 95% bands; None if fewer than two levels were asked."""
+    curves = jitter_curves(scores)
+    if not curves:
+        return None
+    figure, axes = _figure(7.5, 4.2)
+    for number, (method, points) in enumerate(curves.items()):
+        levels = [level for level, _ in points]
+        style = _style(number)
+        axes.plot(levels, [dice.mean for _, dice in points], label=method, **style)
+        low, high = [dice.low for _, dice in points], [dice.high for _, dice in points]
+        axes.fill_between(levels, low, high, color=style["color"], alpha=0.12, linewidth=0)
+    axes.set(xlabel="each side of the box moved by up to ± %", ylabel="mean Dice")
+    axes.set_xticks(sorted({level for points in curves.values() for level, _ in points}))
+    axes.legend(frameon=False, fontsize=9)
+    return _saved(figure, path)
+
+
+def draw_boxes(values: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> Path | None:
+    """Box plots of Dice per image: a panel per protocol, a box per method; None without values.
+
+    Args:
+        values: protocol -> method -> Dice of every image. Box: quartiles; line: median; whiskers:
+            5th and 95th percentile; triangle: mean; dots: images beyond the whiskers.
+        path: PNG to write.
+    """
+    shown = {protocol: methods for protocol, methods in values.items() if methods}
+    if not shown:
+        return None
+    most = max(len(methods) for methods in shown.values())
+    figure, grid = _figure(8.5, (0.42 * most + 0.9) * len(shown), rows=len(shown))
+    panels = grid if len(shown) > 1 else [grid]
+    for axes, (protocol, methods) in zip(panels, shown.items(), strict=True):
+        drawn = axes.boxplot(
+            list(methods.values()),
+            orientation="horizontal",
+            whis=(5, 95),
+            showmeans=True,
+            widths=0.6,
+            patch_artist=True,
+            tick_labels=list(methods),
+            flierprops={"markersize": 3},
+            medianprops={"color": "black"},
+        )
+        for number, box in enumerate(drawn["boxes"]):
+            box.set(facecolor=COLOURS[number % len(COLOURS)], alpha=0.55)
+        axes.set(title=describe(protocol), xlabel="Dice", xlim=(-0.02, 1.02))
+        axes.invert_yaxis()
+    return _saved(figure, path)
+
+
+@dataclass(frozen=True)
+class Priced:
+    """A method's accuracy and cost, for one point of the plot."""
+
+    method: str
+    dice: Interval
+    ms: float
+    parameters: int | None
+
+
+def draw_cost(points: Sequence[Priced], path: Path, title: str = "") -> Path | None:
+    """Mean Dice against milliseconds per image (logarithmic); None without any point.
+
+    The area of a dot grows with the square root of the number of parameters.
+    """
+    if not points:
+        return None
+    figure, axes = _figure(7.5, 4.4)
+    for number, point in enumerate(points):
+        error = [[point.dice.mean - point.dice.low], [point.dice.high - point.dice.mean]]
+        colour = COLOURS[number % len(COLOURS)]
+        axes.errorbar(point.ms, point.dice.mean, yerr=error, color=colour, linewidth=1.2)
+        size = 30 + 20 * ((point.parameters or 0) / 1e6) ** 0.5
+        axes.scatter(point.ms, point.dice.mean, s=size, color=colour, alpha=0.7, zorder=3)
+        axes.annotate(
+            point.method,
+            (point.ms, point.dice.mean),
+            (7, 5),
+            textcoords="offset points",
+            fontsize=9,
+        )
+    axes.set_xscale("log")
+    axes.margins(x=0.2)
+    axes.set(title=title, xlabel="ms per image (one prompt)", ylabel="mean Dice")
+    return _saved(figure, path)
+
+
+def _figure(width: float, height: float, rows: int = 1) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, 1)
+    for one in figure.axes:
+        one.grid(alpha=0.3)
+        one.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _style(number: int) -> dict[str, Any]:
+    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    return {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.6}
+
+
+def _saved(figure: Any, path: Path) -> Path:
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png")
+    return path

@@ -1,0 +1,126 @@
+"""Clean-up of whole volumes: opening, closing, holes, largest part, small parts; in mm and ml."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from samling.errors import InputError
+
+Marks = NDArray[np.bool_]
+_TOUCHING = np.ones((3, 3, 3), bool)
+
+
+@dataclass(frozen=True)
+class CleanUp:
+    """Steps in the order in which they are done; 0 and False leave a step out.
+
+    Args:
+        opening: removes what a ball of this radius in mm does not fit into.
+        closing: closes gaps that a ball of this radius in mm does not fit into.
+        holes: fills what is enclosed on all sides.
+        largest: keeps the largest connected part of the first class (the organ) only.
+        minimum: removes parts smaller than this many millilitres.
+    """
+
+    opening: float = 0.0
+    closing: float = 0.0
+    holes: bool = False
+    largest: bool = False
+    minimum: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> "CleanUp":
+        """Steps with commas between.
+
+        Raises:
+            InputError: an unknown step, or a number that is none.
+
+        >>> CleanUp.parse("largest,closing=3")
+        CleanUp(opening=0.0, closing=3.0, holes=False, largest=True, minimum=0.0)
+        """
+        chosen: dict[str, float | bool] = {}
+        for part in filter(None, (part.strip() for part in text.split(","))):
+            name, separator, value = part.partition("=")
+            kinds = {f.name: type(f.default) for f in fields(cls)}
+            if name not in kinds or (kinds[name] is bool) == bool(separator):
+                remedy = "use largest, holes, opening=MM, closing=MM, minimum=ML"
+                raise InputError("--clean", f"'{part}' is no step", remedy)
+            try:
+                chosen[name] = float(value) if separator else True
+            except ValueError:
+                chosen[name] = -1.0
+            if not 0 < chosen[name] < 1000:
+                raise InputError("--clean", f"'{part}' is out of range", "give a number above 0")
+        return cls(**chosen)  # type: ignore[arg-type]  # the kinds were checked by name
+
+
+def clean_labels(
+    labels: NDArray[np.uint8],
+    steps: CleanUp,
+    spacing_mm: tuple[float, float, float],
+    voxel_ml: float,
+) -> NDArray[np.uint8]:
+    """(D, H, W) class numbers, cleaned class by class. What grows never covers another class."""
+    if steps == CleanUp() or not labels.any():
+        return labels
+    cleaned = labels.copy()
+    margin = [int(np.ceil(steps.closing / step)) + 1 for step in spacing_mm]
+    for number in np.unique(labels[labels > 0]):
+        own = labels == number
+        region = _around(own, margin)
+        # the border of the scan is no wall: closing may pass it
+        padded = np.pad(own[region], [(more, more) for more in margin])
+        after = _clean(padded, steps, spacing_mm, voxel_ml, organ=number == 1)
+        after = after[tuple(slice(more, -more) for more in margin)]
+        labelled = cleaned[region]
+        labelled[(labelled == number) & ~after] = 0
+        labelled[(labelled == 0) & after & (labels[region] == 0)] = number
+    return cleaned
+
+
+def _clean(
+    marks: Marks,
+    steps: CleanUp,
+    spacing_mm: tuple[float, float, float],
+    voxel_ml: float,
+    *,
+    organ: bool,
+) -> Marks:
+    if steps.opening:
+        marks = _dilated(_eroded(marks, steps.opening, spacing_mm), steps.opening, spacing_mm)
+    if steps.closing:
+        marks = _eroded(_dilated(marks, steps.closing, spacing_mm), steps.closing, spacing_mm)
+    if steps.holes:
+        marks = ndimage.binary_fill_holes(marks)
+    least = int(np.ceil(steps.minimum / voxel_ml - 1e-9))
+    if least > 1 or (steps.largest and organ):
+        parts, count = ndimage.label(marks, _TOUCHING)
+        sizes = np.bincount(parts.ravel(), minlength=count + 1)
+        sizes[0] = 0
+        keep = sizes >= max(least, 1)
+        if steps.largest and organ and count:
+            keep &= np.arange(count + 1) == int(sizes.argmax())
+        marks = keep[parts]
+    return marks
+
+
+def _eroded(marks: Marks, radius_mm: float, spacing_mm: tuple[float, float, float]) -> Marks:
+    """What lies at least a ball's radius from the outside; exact on any grid (Euclidean distance)."""
+    return ndimage.distance_transform_edt(marks, spacing_mm) > radius_mm
+
+
+def _dilated(marks: Marks, radius_mm: float, spacing_mm: tuple[float, float, float]) -> Marks:
+    if not marks.any():
+        return marks
+    return ndimage.distance_transform_edt(~marks, spacing_mm) <= radius_mm
+
+
+def _around(marks: Marks, margin: list[int]) -> tuple[slice, ...]:
+    """The box around what is marked, wider by `margin`: most of a scan is empty."""
+    box = ndimage.find_objects(marks.astype(np.uint8))[0]
+    return tuple(
+        slice(max(0, part.start - more), min(size, part.stop + more))
+        for part, more, size in zip(box, margin, marks.shape, strict=True)
+    )

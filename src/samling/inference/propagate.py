@@ -1,0 +1,147 @@
+"""Volumes slice by slice: automatic on every slice, or prompts carried from one slice to the next."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samling.inference.segmenter import EncodedImage, Segmenter, box_around
+from samling.prompts.prompt import Prompt
+
+Mask = NDArray[np.bool_]
+GROWTH = 0.05
+"""A box is widened by this share of its sides before it is used on the next slice, at least 1 px."""
+
+
+@dataclass(frozen=True)
+class StopRule:
+    """When an object is taken to have ended. A box-prompted model draws something into any box.
+
+    Args:
+        quality: least predicted IoU.
+        overlap: least Dice with the same object on the slice before.
+        typical: least share of pixels whose value lies in the central 95 % of the first slice's.
+    """
+
+    quality: float = 0.5
+    overlap: float = 0.5
+    typical: float = 0.6
+
+
+def segment_slices(
+    segmenter: Segmenter, voxels: NDArray[np.generic], indices: Iterable[int]
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Automatic mode on some slices of (D, H, W): slice index and class numbers (H, W).
+
+    Raises:
+        InputError: the model has no automatic mode.
+    """
+    for index in indices:
+        labels = np.zeros(voxels.shape[1:], np.uint8)
+        for found in segmenter.segment(voxels[index], [Prompt()]):
+            labels[found.mask] = segmenter.card.classes.index(found.class_name) + 1
+        yield index, labels
+
+
+def propagate(
+    segmenter: Segmenter,
+    voxels: NDArray[np.generic],
+    start: int,
+    prompts: Sequence[Prompt],
+    stop: StopRule = StopRule(),
+) -> Iterator[tuple[int, list[Mask | None]]]:
+    """Segment `prompts` on slice `start`, then carry each object up and down until it ends.
+
+    The next slice's prompt is the box around the object found, a little wider, and, for models that
+    take masks, its logits. Every slice is encoded once for all objects.
+
+    Args:
+        voxels: (D, H, W).
+
+    Yields:
+        Slice index, and per prompt its mask (H, W) or None where the object has ended.
+
+    Raises:
+        InputError: a prompt does not fit the slice or the model.
+    """
+    segmenter.check(prompts, (voxels.shape[1], voxels.shape[2]))
+    first = segmenter.encode(voxels[start])
+    found = [_answer(segmenter, first, prompt) for prompt in prompts]
+    usual = [_range(voxels[start], one.mask) for one in found]
+    yield start, [one.mask for one in found]
+    for direction in (1, -1):
+        # an automatic or empty start cannot be carried on
+        alive: list[_Answer | None] = [one if one.mask.any() else None for one in found]
+        index = start + direction
+        while 0 <= index < len(voxels) and any(one is not None for one in alive):
+            encoded = segmenter.encode(voxels[index])
+            alive = [
+                None if one is None else _carry(segmenter, encoded, one, values, stop)
+                for one, values in zip(alive, usual, strict=True)
+            ]
+            if any(one is not None for one in alive):
+                yield index, [None if one is None else one.mask for one in alive]
+            index += direction
+
+
+@dataclass(frozen=True)
+class _Answer:
+    mask: Mask
+    low: NDArray[np.float32]
+    quality: float
+
+
+def _answer(segmenter: Segmenter, encoded: EncodedImage, prompt: Prompt) -> _Answer:
+    low, quality = segmenter.decode_square(encoded, [prompt])
+    if segmenter.zooms(prompt):
+        logits, closer = segmenter.decode_zoomed(encoded, prompt)
+        return _Answer(logits > segmenter.card.mask_threshold, low[0], closer)
+    mask = encoded.frame.logits_to_original(low)[0] > segmenter.card.mask_threshold
+    return _Answer(mask, low[0], float(quality[0]))
+
+
+def _carry(
+    segmenter: Segmenter,
+    encoded: EncodedImage,
+    before: _Answer,
+    usual: tuple[float, float],
+    stop: StopRule,
+) -> _Answer | None:
+    """The same object on the next slice, or None if it has ended."""
+    now = _answer(segmenter, encoded, _next_prompt(segmenter, before, encoded))
+    size = np.count_nonzero(now.mask)
+    if not size or now.quality < stop.quality:
+        return None
+    both = np.count_nonzero(now.mask & before.mask)
+    inside = encoded.plane[now.mask].astype(np.float64)
+    typical = np.count_nonzero((inside >= usual[0]) & (inside <= usual[1])) / size
+    overlap = 2 * both / (size + np.count_nonzero(before.mask))
+    return None if overlap < stop.overlap or typical < stop.typical else now
+
+
+def _next_prompt(segmenter: Segmenter, before: _Answer, encoded: EncodedImage) -> Prompt:
+    box = box_around(before.mask)
+    assert box is not None, "an empty mask is never carried on"
+    x0, y0, x1, y1 = box
+    grow_x, grow_y = max(1.0, GROWTH * (x1 - x0)), max(1.0, GROWTH * (y1 - y0))
+    height, width = encoded.plane.shape
+    wider = np.array(
+        [
+            max(0.0, x0 - grow_x),
+            max(0.0, y0 - grow_y),
+            min(width, x1 + grow_x),
+            min(height, y1 + grow_y),
+        ]
+    )
+    takes_masks = "mask" in segmenter.card.prompts and segmenter.card.zoom is None
+    return Prompt(box=wider, mask=before.low if takes_masks else None)
+
+
+def _range(plane: NDArray[np.generic], mask: Mask) -> tuple[float, float]:
+    """What 95 % of an object's pixels lie between; widened, because slices differ."""
+    if not mask.any():
+        return -np.inf, np.inf
+    low, high = np.percentile(plane[mask].astype(np.float64), (2.5, 97.5))
+    slack = 0.25 * (high - low)
+    return float(low - slack), float(high + slack)

@@ -1,0 +1,71 @@
+"""Options and arguments of the command line, each with the help that a user reads."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Data = Annotated[
+    list[Path], typer.Option("--data", metavar="STORE.h5", help="Store made by prepare; several.")
+]
+Run = Annotated[
+    Path, typer.Option("--out", "-o", metavar="RUN", help="Run folder; resumed if it exists.")
+]
+Rest = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="STORE2.h5|KEY=VALUE", show_default=False),
+]
+Recipe = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="Name in the recipe library, or a YAML file.")
+]
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Run folder, bundle, or name (base, litemedsam).")
+]
+Results = Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Folder of the results.")]
+
+# predict
+Inputs = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="INPUT",
+        help="Images, DICOM files, folders of them; DICOM series (folder, zip), NIfTI, MHA, NRRD.",
+    ),
+]
+Boxes = Annotated[
+    list[str] | None,
+    typer.Option("--box", metavar="x0,y0,x1,y1", help="One object per box; repeat. Pixels."),
+]
+Points = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--point", metavar="x,y[,1|0]", help="Repeat: all points are one object. 0: outside it."
+    ),
+]
+PromptFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompts",
+        metavar="FILE.json",
+        help='{"<file name>": [{"box": [x0, y0, x1, y1], "points": [[x, y, 1]]}, ...]}',
+    ),
+]
+Formats = Annotated[
+    str, typer.Option("--format", help="Commas between: png, nifti, dicom-seg; else what fits.")
+]
+Window = Annotated[
+    str | None,
+    typer.Option("--window", help="CT: liver, lung, ... or CENTRE,WIDTH in Hounsfield units."),
+]
+SeriesName = Annotated[
+    str | None, typer.Option("--series", help="Number or UID, where a folder holds several.")
+]
+SliceNumber = Annotated[
+    int | None, typer.Option("--slice", help="Volume: the slice that --box is on; else middle.")
+]
+Clean = Annotated[
+    str,
+    typer.Option(
+        "--clean",
+        help="Volume: largest, holes, opening=MM, closing=MM, minimum=ML; commas between.",
+    ),
+]

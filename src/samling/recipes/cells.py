@@ -1,0 +1,230 @@
+"""Cells of a comparison: one method on one store with one seed, measured once and kept on disk."""
+
+import base64
+import hashlib
+import json
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from importlib import resources
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samling.atomic import write_text
+from samling.cache import LITEMEDSAM_SHA256, NAMED_MODELS
+from samling.data.case import Case
+from samling.evaluation.cost import Cost, measure_cost
+from samling.evaluation.matrix import drawn_by_lot
+from samling.evaluation.protocols import Answer, Asked, kind_of
+from samling.evaluation.run import Row, evaluate_segmenter
+from samling.models.families import refer, weights_in
+from samling.prompts.prompt import Prompt
+from samling.recipes.evaluate import check_no_leak
+
+if TYPE_CHECKING:
+    from samling.data.splits import TestSplit, ValSplit
+    from samling.data.store import Store
+
+SCHEMA = 1
+"""Raise it when a metric, a protocol or a baseline changes: then every cell is measured again."""
+WEIGHTS = ("*.safetensors", "*.onnx", "*.json")
+Progress = Callable[[str], None]
+Shown = tuple[NDArray[np.bool_], list[Prompt]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is measured.
+
+    Args:
+        method: name in tables. model: what is loaded, or the name of a baseline.
+        seed: of prompts, and of the model where its name says so.
+        protocols: names; those that the model cannot do are left out.
+    """
+
+    store: str
+    method: str
+    model: str
+    seed: int
+    protocols: tuple[str, ...]
+
+    @property
+    def file(self) -> str:
+        """Name of its file: readable, and told apart by a hash."""
+        words = f"{self.store}|{self.method}|{self.seed}"
+        plain = "".join(c if c.isalnum() else "-" for c in words)[:60]
+        return f"{plain}-{hashlib.sha256(words.encode()).hexdigest()[:12]}.json"
+
+
+@dataclass
+class Measured:
+    """What is known of a cell.
+
+    Args:
+        rows: protocol -> rows.
+        shown: protocol -> id -> mask (packed) and prompts of the images drawn by lot.
+        seconds: it took, all protocols together.
+    """
+
+    rows: dict[str, list[Row]]
+    shown: dict[str, dict[str, Any]]
+    cost: Cost | None = None
+    seconds: float = 0.0
+
+    def answer(self, protocol: str, id: str) -> Shown | None:
+        """Mask and prompts of a shown image; None if the method gave no answer."""
+        kept = self.shown.get(protocol, {}).get(id)
+        return None if kept is None else (_unpacked(kept["mask"]), _prompts(kept["prompts"]))
+
+
+def measure_cell(
+    cell: Cell,
+    store: "Store",
+    part: "ValSplit | TestSplit",
+    folder: Path,
+    load: Callable[[], Asked[Any]],
+    say: Progress,
+) -> Measured:
+    """Read the cell from `folder`, measure what is missing of it, write it back.
+
+    Args:
+        cell: which.
+        store: its store. part: the cases to measure.
+        folder: of the cells.
+        load: gives the method's segmenter; called only if something is missing.
+        say: told how it goes.
+
+    Raises:
+        InputError: the model cannot be loaded, or has seen these images (both say which).
+    """
+    key = _key(cell, store, part)
+    path = folder / cell.file
+    found = _read(path, key)
+    missing = [name for name in cell.protocols if name not in found.rows]
+    if not missing:
+        return found
+    segmenter = load()
+    check_no_leak(segmenter.card, store, cell.model)
+    able = [name for name in missing if kind_of(name) in segmenter.card.prompts]
+    shown = set(drawn_by_lot(part.ids))
+
+    def keep(case: Case, protocol: str, answer: Answer) -> None:
+        if case.id in shown:
+            kept = {"mask": _packed(answer.mask), "prompts": [_plain(p) for p in answer.prompts]}
+            found.shown.setdefault(protocol, {})[case.id] = kept
+
+    started = time.perf_counter()
+    rows = evaluate_segmenter(
+        segmenter, store, part, able, cell.seed, method=cell.method, progress=say, seen=keep
+    )
+    found.seconds += time.perf_counter() - started
+    for name in missing:  # also those it cannot do: an empty list, so that nobody asks again
+        found.rows[name] = [row for row in rows if row.protocol == name]
+    if found.cost is None:
+        images = [store.case(id).image for id in drawn_by_lot(part.ids)]
+        found.cost = measure_cost(segmenter, images, _parameters(segmenter))
+    _write(path, key, found)
+    return found
+
+
+def fingerprint(model: str) -> str:
+    """What changes when a model does: a hash of its files, or its name and our version."""
+    path = Path(model)
+    if (reference := refer(model)) is not None:  # a published checkpoint, of any size
+        said = f"{reference.family} {reference.size}"
+        files = weights_in(reference.path) or [reference.path]
+        words = [said, *(_sha256(file) for file in files if file.is_file())]
+        return hashlib.sha256(" ".join(words).encode()).hexdigest()
+    if path.is_file():
+        return _sha256(path)
+    named = f"{model} {version('samling')} {LITEMEDSAM_SHA256}"
+    if model == "base":
+        path = Path(str(resources.files("samling") / "weights"))
+    elif model in NAMED_MODELS or not path.is_dir():
+        return named
+    digest = hashlib.sha256(named.encode() if model == "base" else b"")
+    for file in sorted(file for pattern in WEIGHTS for file in path.glob(pattern)):
+        digest.update(file.name.encode())
+        digest.update(bytes.fromhex(_sha256(file)))
+    return digest.hexdigest()
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _key(cell: Cell, store: "Store", part: "ValSplit | TestSplit") -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "method": cell.method,
+        "model": fingerprint(cell.model),
+        "seed": cell.seed,
+        "store": store.content_hash,
+        "ids": hashlib.sha256(json.dumps(part.ids).encode()).hexdigest(),
+    }
+
+
+def _read(path: Path, key: dict[str, Any]) -> Measured:
+    """What was measured before of this very cell; nothing if anything about it has changed."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return Measured({}, {})
+    if not isinstance(content, dict) or content.get("key") != key:
+        return Measured({}, {})
+    rows = {name: [Row(**row) for row in rows] for name, rows in content["rows"].items()}
+    cost = Cost(**content["cost"]) if content["cost"] else None
+    return Measured(rows, content["shown"], cost, content["seconds"])
+
+
+def _write(path: Path, key: dict[str, Any], found: Measured) -> None:
+    content = {
+        "key": key,
+        "rows": {name: [asdict(row) for row in rows] for name, rows in found.rows.items()},
+        "shown": found.shown,
+        "cost": asdict(found.cost) if found.cost else None,
+        "seconds": found.seconds,
+    }
+    write_text(path, json.dumps(content, allow_nan=False) + "\n")
+
+
+def _parameters(segmenter: Asked[Any]) -> int | None:
+    """Number of weights of a PyTorch model, 0 of a baseline, None of anything else."""
+    backend = getattr(segmenter, "backend", None)
+    module = getattr(getattr(backend, "model", None), "module", None)
+    if module is not None:
+        return sum(weight.numel() for weight in module.parameters())
+    return 0 if backend is None else None
+
+
+def _packed(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    bits = base64.b64encode(zlib.compress(np.packbits(mask).tobytes())).decode("ascii")
+    return {"shape": list(mask.shape), "bits": bits}
+
+
+def _unpacked(kept: dict[str, Any]) -> NDArray[np.bool_]:
+    height, width = kept["shape"]
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(kept["bits"])), dtype=np.uint8)
+    return np.unpackbits(bits, count=height * width).reshape(height, width).astype(bool)
+
+
+def _plain(prompt: Prompt) -> dict[str, Any]:
+    box = None if prompt.box is None else prompt.box.tolist()
+    return {"box": box, "points": prompt.points.tolist(), "labels": prompt.point_labels.tolist()}
+
+
+def _prompts(kept: list[dict[str, Any]]) -> list[Prompt]:
+    found = []
+    for item in kept:
+        prompt = Prompt() if item["box"] is None else Prompt(box=np.array(item["box"]))
+        if item["points"]:
+            labels = np.array(item["labels"])
+            prompt = replace(prompt, points=np.array(item["points"]), point_labels=labels)
+        found.append(prompt)
+    return found

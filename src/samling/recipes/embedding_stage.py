@@ -1,0 +1,236 @@
+"""Stage 1 of distill: regress a student's encoder on the cached outputs of a teacher's."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from samling.cache import cache_folder, cache_limit
+from samling.config import DistillRecipe, EmbeddingSection
+from samling.data.batches import Planes, epoch_batches
+from samling.distillation.cache import EmbeddingCache
+from samling.distillation.decoupled import embedding_terms
+from samling.distillation.deep import Projections, join, level_term
+from samling.errors import InputError
+from samling.models.contract import Embedding
+from samling.models.sam import Sam
+from samling.models.tiny_vit import EMBEDDING_CHANNELS
+from samling.models.vit import VisionTransformer
+from samling.recipes.objective import prompted_terms, weighted_sum
+from samling.recipes.prompted_training import Report
+from samling.training.loop import Schedule, Task, Terms, best_precision, fit, precision
+from samling.training.randomness import generator
+
+
+def check_pair(student: Sam, teacher: Sam, section: EmbeddingSection) -> None:
+    """Refuse a teacher that the student cannot be regressed on.
+
+    Raises:
+        InputError: it cannot see images of the student's size, or deep supervision is asked for and
+            the two have different numbers of stages, or none.
+    """
+    side, fixed = student.input_size, isinstance(teacher.image_encoder, VisionTransformer)
+    if fixed and teacher.input_size != side:
+        problem = f"sees images of {teacher.input_size} px only, and the student's have {side}"
+        raise InputError(teacher.architecture, problem, f"name the teacher with @{side} after it")
+    own, wanted = len(student.level_widths), len(teacher.level_widths)
+    if section.levels and (own != wanted or not own):
+        problem = f"the teacher {teacher.architecture} has {wanted} stages to learn from, "
+        problem += f"the student {student.architecture} {own}"
+        raise InputError("embedding.levels", problem, "set it to 0, or choose another student")
+
+
+def open_cache(teacher_sha256: str, student: Sam, section: EmbeddingSection) -> EmbeddingCache:
+    """The cache of this teacher on the student's grid; deep supervision has one of its own."""
+    kind = "levels" if section.levels else ""
+    root = cache_folder() / "embeddings"
+    return EmbeddingCache(root, teacher_sha256, student.embedding_size, kind)
+
+
+def fill_cache(
+    cache: EmbeddingCache,
+    master: Sam,
+    section: EmbeddingSection,
+    train: Planes,
+    val: Planes,
+    report: Report,
+) -> None:
+    """Compute what is missing of the teacher; with `flips` of mirrored training images too.
+
+    A file holds the embedding's channels, and with deep supervision those of every stage behind them.
+
+    Raises:
+        InputError: the cache would grow beyond its limit.
+    """
+    device = next(master.parameters()).device
+    images = [train.images, val.images]
+    if section.flips:
+        images.append(train.images[:, :, ::-1])
+    planes = np.ascontiguousarray(np.concatenate(images))
+    deep = section.levels > 0
+    channels = EMBEDDING_CHANNELS + (sum(master.level_widths) if deep else 0)
+    cache.make_room(planes, channels, cache_limit())
+    report(f"teacher embeddings of {len(planes)} images (cached ones are kept)")
+    kind = best_precision(device)
+
+    @torch.no_grad()
+    def encode(images: Tensor) -> Tensor:
+        with precision(kind, device):
+            if not deep:
+                return master.encode(images.to(device)).image
+            *levels, embedding = master.levels(images.to(device))
+            return join([embedding, *levels], cache.grid)
+
+    master.eval()
+    cache.fill(planes, encode, advance=_announce(report))
+
+
+@dataclass
+class _Stage:
+    """What a step of stage 1 needs."""
+
+    model: Sam
+    projections: Projections | None
+    widths: tuple[int, ...]
+    cache: EmbeddingCache
+    settings: DistillRecipe
+    kind: str
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def trained(self) -> nn.ModuleDict:
+        """Everything that learns, under names for the checkpoint."""
+        parts: dict[str, nn.Module] = {"encoder": self.model.image_encoder}
+        if self.projections is not None:
+            parts["projections"] = self.projections
+        return nn.ModuleDict(parts)
+
+    def wanted(self, planes: np.ndarray) -> Tensor:
+        found = [self.cache.read(plane) for plane in planes]
+        whole = [embedding for embedding in found if embedding is not None]
+        if len(whole) != len(planes):
+            problem = "an embedding was damaged while training"
+            raise InputError(self.cache.folder, problem, "run again")
+        return torch.from_numpy(np.stack(whole)).float().to(self.device)
+
+
+def regress(
+    model: Sam,
+    teacher_widths: tuple[int, ...],
+    cache: EmbeddingCache,
+    settings: DistillRecipe,
+    train: Planes,
+    val: Planes,
+    out: Path,
+    report: Report,
+) -> None:
+    """Train the encoder on the cached outputs; `model` ends with its best weights.
+
+    Args:
+        teacher_widths: channels of the teacher's stages, for deep supervision.
+    """
+    section, encoder = settings.embedding, model.image_encoder
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("image_encoder."))
+    device = next(model.parameters()).device
+    deep = Projections(model.level_widths, teacher_widths).to(device) if section.levels else None
+    stage = _Stage(model, deep, teacher_widths, cache, settings, best_precision(device))
+    trained = stage.trained()
+    options, parameters = section.optimiser, list(trained.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=options.rate, weight_decay=options.weight_decay)
+    total = -(-len(train) // section.batch_size) * section.epochs
+    schedule = Schedule(options.rate, total, options.warmup_steps, options.cosine)
+    best: dict[str, Tensor] = {}
+    task = Task(
+        epoch_steps=partial(_steps, stage, train),
+        validate=partial(_cosine_score, stage, val),
+        state=lambda: {**_clone(trained), **_prefixed(best)},
+        load_state=partial(_restore, trained, best),
+        save_best=lambda: best.update(_clone(encoder)),
+        parameters=parameters,
+    )
+    folder = out / "embedding"
+    folder.mkdir(exist_ok=True)
+    fit(
+        task, optimizer, schedule, folder, epochs=section.epochs, progress=report, clip=options.clip
+    )
+    if best:
+        encoder.load_state_dict(best)
+
+
+def _steps(stage: _Stage, train: Planes, epoch: int) -> Iterator[Callable[[], tuple[Terms, int]]]:
+    stage.model.image_encoder.train()
+    section, seed = stage.settings.embedding, stage.settings.seed
+    order = generator(seed, "distill order", epoch)
+    for number, indices in enumerate(epoch_batches(len(train), section.batch_size, order)):
+        rng = generator(seed, "distill step", epoch, number)
+        flipped = rng.random(len(indices)) < 0.5 if section.flips else np.zeros(len(indices), bool)
+        planes, labels = train.images[indices], train.labels[indices]
+        planes[flipped], labels[flipped] = planes[flipped, :, ::-1], labels[flipped, :, ::-1]
+        yield partial(_step, stage, planes, labels, rng)
+
+
+def _step(
+    stage: _Stage, planes: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+) -> tuple[Terms, int]:
+    section, device = stage.settings.embedding, stage.device
+    wanted, rest = stage.wanted(planes).tensor_split([EMBEDDING_CHANNELS], dim=1)
+    images = torch.from_numpy(planes).unsqueeze(1).float().to(device) / 255
+    with precision(stage.kind, device):
+        *levels, embedding = stage.model.levels(images)
+        terms = embedding_terms(embedding.float(), wanted)
+        if stage.projections is not None:
+            seen = stage.projections(levels, stage.cache.grid)
+            terms["levels"] = level_term(seen.float(), rest, stage.widths)
+        if section.masks:
+            loss = stage.settings.decoder.loss
+            masks = torch.from_numpy(labels).float().to(device)
+            # The student's decoder is still the teacher's: frozen, and a judge of what matters
+            asked = prompted_terms(stage.model, Embedding(embedding, None), masks, "box", loss, rng)
+            if asked:
+                terms["masks"] = weighted_sum(asked, loss)
+    total = torch.stack([getattr(section, name) * value for name, value in terms.items()]).sum()
+    return terms | {"total": total}, len(planes)
+
+
+@torch.no_grad()
+def _cosine_score(stage: _Stage, val: Planes) -> dict[str, float]:
+    """Mean cosine to the teacher on validation images, 1 is perfect."""
+    stage.model.image_encoder.eval()
+    total = 0.0
+    for start in range(0, len(val), 32):
+        planes = val.images[start : start + 32]
+        images = torch.from_numpy(planes).unsqueeze(1).float().to(stage.device) / 255
+        with precision(stage.kind, stage.device):
+            embedding = stage.model.encode(images).image
+        wanted = stage.wanted(planes)[:, :EMBEDDING_CHANNELS]
+        total += (1 - embedding_terms(embedding.float(), wanted)["cosine"].item()) * len(planes)
+    return {"score": total / max(1, len(val))}
+
+
+def _announce(report: Report) -> Callable[[int, int], None]:
+    def advance(done: int, total: int) -> None:
+        if done % 100 == 0 or done == total:
+            report(f"teacher embeddings: {done} of {total}")
+
+    return advance
+
+
+def _clone(module: nn.Module) -> dict[str, Tensor]:
+    return {key: value.detach().clone() for key, value in module.state_dict().items()}
+
+
+def _prefixed(best: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"best.{key}": value for key, value in best.items()}
+
+
+def _restore(trained: nn.Module, best: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+    own = {key: value for key, value in state.items() if not key.startswith("best.")}
+    trained.load_state_dict(own)
+    best.update({k.removeprefix("best."): v for k, v in state.items() if k.startswith("best.")})
