@@ -19,7 +19,7 @@ class Section(BaseModel):
 class AdapterSection(Section):
     """Which adapter goes where."""
 
-    kind: Literal["lr", "serial", "none"] = "lr"
+    kind: Literal["lr", "serial", "ch", "none"] = "lr"
     sites: tuple[str, ...] = Field(
         default=("conv", "mlp"), description="`kind` or `kind:stage`; see Sam.sites"
     )
@@ -27,6 +27,9 @@ class AdapterSection(Section):
     rank: int = Field(default=16, ge=1, description="k, clamped to min(d, r) per site")
     reduction: int = Field(default=8, ge=1, description="bottleneck r = d / reduction")
     tied: bool = False
+    edges: Literal["magnitude", "concatenation"] = Field(
+        default="magnitude", description="ch: one number per edge channel, or its four directions"
+    )
 
 
 class LossSection(Section):
@@ -119,7 +122,7 @@ class DistillRecipe(Section):
 
     name: str
     seed: int = Field(default=0, ge=0)
-    student: str = Field(default="light", description="the encoder, see models/tiny_vit.py: SHAPES")
+    student: str = Field(default="light", description="see models/architectures.py: ARCHITECTURES")
     warm_start: bool = Field(default=True, description="start from the teacher where shapes fit")
     embedding: EmbeddingSection = EmbeddingSection()
     decoder: TrainingSection = TrainingSection()

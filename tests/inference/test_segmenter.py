@@ -201,3 +201,10 @@ def test_a_window_in_the_card_is_what_the_model_sees(painter, make_card):
     assert seen[0][0, 0] == 0 and seen[0][5, 5] == 0.75  # (150 + 150) / 400
     with pytest.raises(ValidationError):
         make_card(window_hu=(50.0, 0.0))
+    # Beside what else a card says of the input: the shape of the square and what surrounds the image
+    wide = np.full((32, 64), 150.0)
+    Segmenter(Watching(), make_card(window_hu=(50.0, 400.0), padding="mean")).encode(wide)
+    assert seen[1][0, 0] == 0.75 and (seen[1][len(seen[1]) // 2 :] == -1).all()
+    stretched = make_card(window_hu=(50.0, 400.0), padding="mean", fit="stretch")
+    Segmenter(Watching(), stretched).encode(wide)
+    assert (seen[2] == 0.75).all()

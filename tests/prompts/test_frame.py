@@ -100,3 +100,28 @@ def test_no_planes_give_no_planes():
 def test_sizes_must_be_positive(sizes):
     with pytest.raises(ValueError, match="positive sizes"):
         Frame(*sizes)
+
+
+@given(SIZES, SIZES, st.integers(8, 300), st.tuples(st.floats(0, 1), st.floats(0, 1)))
+def test_stretched_there_and_back_is_the_same_point(height, width, size, share):
+    frame = Frame(height, width, size, "stretch")
+    assert frame.inner == (size, size)
+    point = np.array(share) * [width, height]
+    np.testing.assert_allclose(frame.to_model(point), np.array(share) * size, atol=1e-6)
+    np.testing.assert_allclose(frame.to_original(frame.to_model(point)), point, atol=1e-6)
+
+
+def test_stretching_averages_where_it_shrinks_and_interpolates_where_it_enlarges():
+    rows = np.linspace(0, 1, 512, dtype=np.float32)[:, None] * np.ones((1, 64), np.float32)
+    noise = np.random.default_rng(0).random((512, 1)).astype(np.float32)
+    image = rows + noise
+    stretched = Frame(512, 64, 128, "stretch").image_to_model(image)
+    means = image.reshape(128, 4, 64).mean(axis=1)
+    assert stretched.shape == (128, 128)
+    np.testing.assert_allclose(stretched, np.repeat(means, 2, axis=1), atol=1e-5)
+
+
+def test_padding_has_the_value_that_is_asked_for():
+    padded = Frame(20, 40, 32).pad(np.ones((16, 32), np.float32), -1)
+    assert (padded[:16] == 1).all()
+    assert (padded[16:] == -1).all()

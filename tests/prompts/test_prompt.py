@@ -101,3 +101,21 @@ def test_check_refuses_and_names_the_prompt(prompt, problem):
 )
 def test_check_lets_usable_prompts_pass(prompt):
     assert prompt.check(30, 40) is prompt
+
+
+@pytest.mark.parametrize(
+    ("prompt", "counts"),
+    [
+        (box(10, 20, 30, 50), {"points": 0, "always": 1, "six": 4}),
+        (points((3, 4)), {"points": 1, "always": 1, "six": 5}),
+        (points(*[(3, 4)] * 8), {"points": 1, "always": 1, "six": 0}),
+        (Prompt(), {"points": 0, "always": 0, "six": 0}),
+    ],
+)
+def test_padding_tokens_follow_the_rule_of_the_family(prompt, counts):
+    for rule, count in counts.items():
+        coords, labels = prompt.tokens(FRAME, rule)
+        assert (labels == Token.PADDING).sum() == count
+        assert len(coords) == len(labels)
+        bare = [label for label in labels if label != Token.PADDING]
+        assert list(labels[: len(bare)]) == bare

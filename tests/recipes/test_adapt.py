@@ -207,3 +207,35 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(small_store,
     theirs = torch.load(whole / "checkpoint.pt", weights_only=True)["state"]
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs), about
     assert not list(cut.glob(".*.part")) or reached == ""
+
+
+def test_ch_adapters_and_their_stem_are_trained_saved_and_loaded(small_store, tmp_path):
+    """The recipe uniultra-small on the light model: what was trained predicts the same after loading."""
+    seen = []
+
+    def recording(*arguments, **settings):
+        seen.append(original(*arguments, **settings))
+        return seen[-1]
+
+    original = module.trainee
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "trainee", recording)
+        adapt("uniultra-small", [small_store], tmp_path / "run", "untrained", SMALL, report=silent)
+    state = load_file(tmp_path / "run" / "adapter.safetensors")
+    stem = "adapter.image_encoder.layers.0.blocks.0.conv.weight"
+    edges = [key for key in state if key.startswith("adapter.") and key.endswith(".edge.weight")]
+    assert len(edges) == 12
+    assert all(state[key].any() for key in edges)
+    assert any(key.startswith("model.mask_decoder.") for key in state)
+    torch.manual_seed(0)
+    fresh = original(
+        load_base("untrained").model, load_recipe(AdaptRecipe, "uniultra-small", []).adapter
+    )
+    assert not torch.equal(fresh.state()[stem], state[stem])  # the stem was trained
+    loaded, card = load_torch(tmp_path / "run")
+    assert card.adapter["kind"] == "ch"
+    image = torch.rand(1, 1, 256, 256)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            loaded.encode(image).image, seen[0].model.eval().encode(image).image
+        )

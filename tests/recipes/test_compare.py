@@ -12,6 +12,7 @@ from samling.errors import InputError
 from samling.evaluation.baselines import BASELINES
 from samling.inference.card import Card
 from samling.inference.segmenter import Object, box_around
+from samling.recipes.cells import fingerprint
 from samling.recipes.compare import compare, read_plan
 
 pytest.importorskip("h5py")
@@ -167,6 +168,31 @@ def test_another_model_under_the_same_name_is_measured_again(write, out, load, t
     (run / "adapter.safetensors").write_bytes(b"two")
     compare(write(), out, load=lambda name: Dark(0.5))
     assert (out / "results.csv").read_bytes() != before
+
+
+def test_published_checkpoints_are_named_in_every_way(write, out, load, models, tmp_path) -> None:
+    """Beside the plan, with the family before and the size behind; by a family's name alone."""
+    asked: list[str] = []
+
+    def note(name: str) -> Dark:
+        asked.append(name)
+        return models["good"]
+
+    methods = {"a": "w/m.pth@512", "b": "medsam:w/m.pth", "c": "sam-vit-b", "d": "medsam@256"}
+    compare(write(methods=methods, baselines=["fill the box"]), out, load=note)
+    placed = tmp_path / "w" / "m.pth"
+    assert asked == [f"{placed}@512", f"medsam:{placed}", "sam-vit-b", "medsam@256"]
+
+
+def test_another_checkpoint_size_or_family_is_another_model(tmp_path) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"one")
+    names = [str(path), f"{path}@512", f"medsam:{path}"]
+    before = [fingerprint(name) for name in names]
+    path.write_bytes(b"other")
+    after = [fingerprint(name) for name in names]
+    assert len({*before, *after}) == 6
+    assert fingerprint(names[1]) == after[1]
 
 
 def test_failures_are_listed_and_the_others_go_on(write, out, load) -> None:

@@ -8,11 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from samling.config import EmbeddingSection
 from samling.errors import InputError
 from samling.inference.card import Card
+from samling.models.sam import Sam
 from samling.models.weights import sha256_of_tensors
-from samling.recipes.build import load_base, load_torch
+from samling.recipes.build import load_base, load_torch, new_base, save_base
 from samling.recipes.distill import distill
+from samling.recipes.embedding_stage import check_pair
 
 SMALL = [
     "warm_start=false", "embedding.epochs=2", "embedding.batch_size=3", "embedding.flips=false",
@@ -154,6 +157,30 @@ def test_the_student_is_the_one_that_was_asked_for(small_store, teacher, cache, 
 def test_an_unknown_student_is_an_error(small_store, teacher, cache, tmp_path):
     with pytest.raises(InputError, match=r"huge.*use one of full, light"):
         run(small_store, teacher, tmp_path / "huge", "student=huge")
+
+
+def test_sam2_learns_from_sam2_level_by_level(small_store, cache, tmp_path):
+    """The pyramid's two finer levels have projections of their own."""
+    master = new_base("sam2-hiera-mini", warm=False)
+    save_base(tmp_path / "teacher", master.model, master.card)
+    more = ["student=sam2-hiera-mini", "embedding.levels=0.5", "decoder.epochs=0"]
+    out = run(small_store, str(tmp_path / "teacher"), tmp_path / "mini", *more)
+    log = (out / "embedding" / "metrics.jsonl").read_text().splitlines()
+    assert all(json.loads(line)["train"]["levels"] > 0 for line in log)
+    assert load_base(out).model.architecture == "sam2-hiera-mini"
+
+
+def test_a_teacher_that_does_not_suit_the_student_is_refused(small_store, teacher, cache, tmp_path):
+    out = tmp_path / "mini"
+    with pytest.raises(InputError, match="has 4 stages to learn from.*sam2-hiera-mini 2"):
+        run(small_store, teacher, out, "student=sam2-hiera-mini", "embedding.levels=0.5")
+    assert not out.exists()  # so that the run may be repeated there with other settings
+    vit, plain = Sam("efficientsam-ti", 32), EmbeddingSection()
+    with pytest.raises(InputError, match="sees images of 32 px only.*@64"):
+        check_pair(Sam("tiny", 64), vit, plain)
+    check_pair(Sam("tiny", 32), vit, plain)
+    with pytest.raises(InputError, match="has 0 stages"):
+        check_pair(Sam("tiny", 32), vit, EmbeddingSection(levels=1.0))
 
 
 def test_altered_or_missing_weights_are_refused(distilled, tmp_path):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from samling.atomic import atomic_path
 from samling.errors import InputError
 
-Placement = Literal["parallel", "serial"]
+Placement = Literal["parallel", "serial", "before"]
 
 
 class SiteLike(Protocol):
@@ -32,7 +32,10 @@ S = TypeVar("S", bound=SiteLike)
 
 
 class Adapted(nn.Module):
-    """A module with an adapter beside it: `f(x) + A(x)` in parallel, `f(x) + A(f(x))` in series."""
+    """A module with an adapter beside it: `f(x) + A(x)` in parallel, `f(x) + A(f(x))` in series.
+
+    `before`: A only looks at x, for other adapters to use what it saw; the result is f(x).
+    """
 
     def __init__(
         self, target: nn.Module, adapter: nn.Module, placement: Placement, *, channels_first: bool
@@ -43,8 +46,10 @@ class Adapted(nn.Module):
         self.active = True
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.placement == "before" and self.active:
+            self.adapter(x if self.channels_first else x.permute(0, 3, 1, 2))
         y = self.target(x)
-        if not self.active:
+        if self.placement == "before" or not self.active:
             return y
         source = x if self.placement == "parallel" else y
         if not self.channels_first:

@@ -110,14 +110,19 @@ def min_max(image: NDArray[np.generic]) -> NDArray[np.float32]:
 
 
 def to_model(
-    image: NDArray[np.generic], frame: Frame, intensity: Intensity | None = None
+    image: NDArray[np.generic],
+    frame: Frame,
+    intensity: Intensity | None = None,
+    padding: float = 0.0,
 ) -> NDArray[np.float32]:
-    """(H, W) stored values -> (size, size) in [0, 1].
+    """(H, W) stored values -> (size, size) in [0, 1], and `padding` around.
 
-    Without further steps in LiteMedSAM's order: resize, minimum and maximum, zero padding. A window
+    Without further steps in LiteMedSAM's order: resize, minimum and maximum, padding. A window
     and CLAHE come before the resize, where they see the scanner's own pixels. The network repeats
     the plane to three channels itself.
     """
     if intensity is None or intensity.plain:
-        return frame.pad(min_max(frame.image_to_model(image.astype(np.float32)))).astype(np.float32)
-    return frame.pad(frame.image_to_model(intensity.apply(image))).astype(np.float32)
+        plane = min_max(frame.image_to_model(image.astype(np.float32)))
+    else:
+        plane = frame.image_to_model(intensity.apply(image))
+    return frame.pad(plane, padding).astype(np.float32)

@@ -1,4 +1,9 @@
-"""Deep supervision: the student's stages are regressed on the teacher's through projections."""
+"""Deep supervision: the student's stages are regressed on the teacher's through projections.
+
+This is the term of `distill`: for two encoders of any widths with as many levels, on the grid of the
+cache, from which the teacher is read. `deep_supervision` has UniUltra's own losses, for a teacher that
+runs beside a student whose levels have its shapes.
+"""
 
 from collections.abc import Sequence
 
@@ -40,8 +45,9 @@ def join(levels: Sequence[Tensor], grid: int) -> Tensor:
 def level_term(student: Tensor, teacher: Tensor, widths: Sequence[int]) -> Tensor:
     """Sum over levels of the mean squared error, in units of the teacher's variance at that level.
 
-    UniUltra's loss as released sums plain errors (levels of one width behind an FPN); stages of a ViT
-    differ in scale by orders of magnitude, so each is divided by what it varies.
+    UniUltra's loss as released sums plain errors (`deep_supervision.pyramid_terms`: levels of one width
+    behind an FPN); stages of a ViT differ in scale by orders of magnitude, so each is divided by what
+    it varies.
 
     Args:
         student, teacher: (B, sum of `widths`, g, g), see `join`.

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from samling.atomic import write_text
 from samling.data.intensity import Intensity
 from samling.errors import InputError
+from samling.prompts.frame import Fit
+from samling.prompts.prompt import TokenPadding
 
 PromptKind = Literal["box", "points", "mask", "automatic"]
 
@@ -22,7 +24,7 @@ class Card(BaseModel):
     base: str = Field(description="name of the frozen base the weights belong to")
     base_sha256: str = Field(description="hash of that base's weights, see models/weights.py")
     architecture: str = Field(
-        default="light", description="the encoder, see models/tiny_vit.py: SHAPES"
+        default="light", description="see models/architectures.py: ARCHITECTURES"
     )
     input_size: int = Field(
         default=256, ge=32, le=2048, description="side of the model's square, px"
@@ -35,6 +37,13 @@ class Card(BaseModel):
     clahe: float | None = Field(
         default=None, gt=0, le=40, description="clip limit of the histogram equalisation"
     )
+    fit: Fit = Field(
+        default="pad", description="how an image becomes a square, see prompts/frame.py"
+    )
+    padding: Literal["black", "mean"] = Field(
+        default="black", description="what surrounds it: 0, or what normalisation makes 0"
+    )
+    token_padding: TokenPadding = Field(default="points", description="see prompts/prompt.py")
     prompts: tuple[PromptKind, ...] = Field(description="prompt kinds the weights were trained for")
     classes: tuple[str, ...] = Field(default=("object",), min_length=1)
     mask_threshold: float = Field(default=0.0, description="logit above which a pixel is inside")

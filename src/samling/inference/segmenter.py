@@ -26,6 +26,8 @@ MAXIMUM_MASK_BYTES = 2 << 30
 MAXIMUM_POINTS = 1_000
 CERTAIN_NO = -20.0
 """Logit of a pixel that was not looked at."""
+PADDING = {"black": 0.0, "mean": -1.0}
+"""Value of padding in a model's input; -1 is what `Sam.encode` takes for the mean colour."""
 _OBJECTS_AT_ONCE = 32  # bounds the decoder's memory; more brings no speed
 
 _OFFERS: dict[PromptKind, tuple[str, str]] = {
@@ -159,9 +161,9 @@ class Segmenter:
             InputError: the image is unusable.
         """
         plane = grey(image)
-        frame = Frame(plane.shape[0], plane.shape[1], self.card.input_size)
+        frame = Frame(plane.shape[0], plane.shape[1], self.card.input_size, self.card.fit)
         try:
-            square = to_model(plane, frame, self.card.intensity_steps)
+            square = to_model(plane, frame, self.card.intensity_steps, PADDING[self.card.padding])
         except ValueError as error:
             raise InputError("image", str(error), "give finite pixel values") from None
         return EncodedImage(self.backend.encode(square), frame, plane)
@@ -184,7 +186,8 @@ class Segmenter:
         side = 4 * self.card.embedding_size
         low = np.zeros((len(prompts), side, side), dtype=np.float32)
         quality = np.zeros(len(prompts), dtype=np.float32)
-        tokens = [prompt.tokens(encoded.frame) for prompt in prompts]
+        padding = self.card.token_padding
+        tokens = [prompt.tokens(encoded.frame, padding) for prompt in prompts]
         for batch in _batches(prompts, [len(labels) for _, labels in tokens]):
             masks = [prompts[i].mask for i in batch]
             low[batch], quality[batch] = self.backend.decode(

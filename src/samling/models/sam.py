@@ -1,13 +1,15 @@
-"""Sam: TinyViT image encoder, prompt encoder and SAM's mask decoder as one `Promptable`."""
+"""Sam: image encoder, prompt encoder and mask decoder of the whole SAM family as one `Promptable`."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from samling.models.contract import Embedding, MaskLogits, PromptTokens, Site, Sites
-from samling.models.mask_decoder import MaskDecoder
+from samling.models.architectures import ARCHITECTURES
+from samling.models.contract import Embedding, MaskLogits, PromptTokens, Sites
 from samling.models.prompt_encoder import PromptEncoder
-from samling.models.tiny_vit import EMBEDDING_CHANNELS, SHAPES, TinyViT
+from samling.models.tiny_vit import EMBEDDING_CHANNELS
+
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class PresenceHead(nn.Module):
@@ -29,30 +31,45 @@ class PresenceHead(nn.Module):
 
 
 class Sam(nn.Module):
-    """A promptable segmenter with a TinyViT encoder.
+    """A promptable segmenter.
 
     Args:
-        architecture: name of an encoder, see `samling.models.tiny_vit.SHAPES`.
+        architecture: a name in `samling.models.architectures.ARCHITECTURES`.
         input_size: side of the square input in pixels.
         automatic: whether the learned default prompt and the presence score are there.
+
+    Raises:
+        ValueError: the encoder cannot see an input of this size.
     """
+
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(self, architecture: str, input_size: int = 256, *, automatic: bool = True) -> None:
         super().__init__()
         self.architecture, self.input_size = architecture, input_size
-        shape = SHAPES[architecture]
-        self.image_encoder = TinyViT(shape)
-        self.embedding_size = input_size // shape.stride
+        made_of = ARCHITECTURES[architecture]
+        self.image_encoder = made_of.image_encoder(input_size)
+        if input_size % self.image_encoder.multiple:
+            step = self.image_encoder.multiple
+            raise ValueError(
+                f"{architecture} takes sides that are multiples of {step} px, not {input_size}"
+            )
+        self.embedding_size = input_size // self.image_encoder.stride
         self.prompt_encoder = PromptEncoder(input_size, self.embedding_size)
-        self.mask_decoder = MaskDecoder()
+        self.mask_decoder = made_of.decoder(best=made_of.best)
         self.presence = PresenceHead(EMBEDDING_CHANNELS) if automatic else None
-        widths = (EMBEDDING_CHANNELS // 8, EMBEDDING_CHANNELS // 4) if shape.skips else ()
-        # From stages 0 and 1; zero at first, so that a decoder trained without them starts unchanged
+        widths = (EMBEDDING_CHANNELS // 8, EMBEDDING_CHANNELS // 4)
+        # Zero at first, so that a decoder trained without them starts unchanged
         self.skips = nn.ModuleList(
-            nn.Conv2d(shape.widths[stage], width, 1) for stage, width in enumerate(widths)
+            nn.Conv2d(level, width, 1)
+            for level, width in zip(self.image_encoder.skip_widths, widths, strict=False)
         )
         for parameter in self.skips.parameters():
             nn.init.zeros_(parameter)
+        self.normalised = made_of.normalised
+        for name, values in (("mean", IMAGENET_MEAN), ("deviation", IMAGENET_DEVIATION)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     @property
     def module(self) -> nn.Module:
@@ -61,35 +78,33 @@ class Sam(nn.Module):
 
     @property
     def sites(self) -> Sites:
-        """`block`: every block; `conv`: MBConv bodies of stage 0; `attention` and `mlp` of the others."""
-        sites: Sites = {"block": [], "conv": [], "attention": [], "mlp": []}
-        shape = self.image_encoder.shape
-        for stage, (width, depth) in enumerate(zip(shape.widths, shape.depths, strict=True)):
-            for index in range(depth):
-                path = f"image_encoder.layers.{stage}.blocks.{index}"
-                sites["block"].append(Site(path, width, stage, channels_first=True))
-                if stage == 0:
-                    sites["conv"].append(Site(f"{path}.body", width, stage, channels_first=True))
-                    continue
-                sites["attention"].append(Site(f"{path}.attn", width, stage))
-                sites["mlp"].append(Site(f"{path}.mlp", width, stage))
-        return sites
+        """Where adapters may go: `block`, `mlp`, and in TinyViT `attention` and `conv`."""
+        return self.image_encoder.sites("image_encoder")
 
     def encode(self, images: Tensor) -> Embedding:
-        """(B, 1, S, S) grey images in [0, 1] -> embedding (B, 256, h, w) and presence (B,)."""
+        """(B, 1, S, S) grey images in [0, 1] -> embedding (B, 256, h, w) and presence (B,).
+
+        Models that normalise take -1 for padding of the mean colour, SAM's own kind.
+        """
         *levels, embedding = self.levels(images)
-        skips = tuple(conv(levels[stage]) for stage, conv in enumerate(self.skips))
+        skips = tuple(conv(level) for conv, level in zip(self.skips, levels, strict=False))
         presence = None if self.presence is None else self.presence(embedding)
         return Embedding(embedding, presence, skips)
 
     @property
     def level_widths(self) -> tuple[int, ...]:
         """Channels of what `levels` gives before the embedding."""
-        return self.image_encoder.shape.widths
+        return self.image_encoder.level_widths
 
     def levels(self, images: Tensor) -> list[Tensor]:
-        """(B, 1, S, S) -> outputs (B, c, h, w) of the encoder's stages, and the embedding last."""
-        return self.image_encoder.levels(images.expand(-1, 3, -1, -1))
+        """(B, 1, S, S) -> outputs (B, c, h, w) of the encoder's stages, and the embedding last.
+
+        SAM 2's are those of its pyramid; a ViT has the embedding alone.
+        """
+        pixels = images.expand(-1, 3, -1, -1)
+        if self.normalised:
+            pixels = torch.where(images < 0, 0.0, (pixels - self.mean) / self.deviation)
+        return self.image_encoder.levels(pixels)
 
     def decode(
         self, embedding: Embedding, prompts: PromptTokens, *, multimask: bool = False

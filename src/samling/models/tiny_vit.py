@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from samling.models.contract import Site, Sites
+
 EMBEDDING_CHANNELS = 256
 MLP_RATIO = 4
 
@@ -51,12 +53,14 @@ SHAPES = {
         heads=(1, 2, 3, 4),
         skips=True,
     ),
+    "mobile": Shape(patch=4, windows=(7, 14, 7)),
 }
 """Encoders by name, with their GFLOPs at 256 px.
 
 `full` (75): LiteMedSAM's, a 64x64 embedding. `light` (4.7): TinyViT-5M behind a stem of stride 4, a 16x16
 embedding, windows that divide its grids. `lean` (3.9): one block less at the two finest stages, and
-skips; `lean-bare`: without skips. `fine`: a 32x32 embedding. `tiny`: 1.4 M weights."""
+skips; `lean-bare`: without skips. `fine`: a 32x32 embedding. `tiny`: 1.4 M weights. `mobile` (78 at its
+1,024 px): MobileSAM's."""
 
 
 class ConvNorm(nn.Sequential):
@@ -238,7 +242,9 @@ class TinyViT(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.stride, self.multiple = shape, shape.stride, shape.stride
+        self.level_widths = shape.widths
+        self.skip_widths = shape.widths[:2] if shape.skips else ()
         first = shape.widths[0]
         kernel, stride = (1, 1) if shape.patch == 1 else (3, 2)
         self.patch_embed = nn.Sequential(
@@ -266,6 +272,22 @@ class TinyViT(nn.Module):
             level, x = stage(x)
             found.append(level)
         return [*found, self.neck(x)]
+
+    def sites(self, name: str) -> Sites:
+        """`block`: every block; `conv`: MBConv bodies of stage 0; `attention` and `mlp` of the others."""
+        sites: Sites = {"block": [], "conv": [], "attention": [], "mlp": []}
+        for stage, (width, depth) in enumerate(
+            zip(self.shape.widths, self.shape.depths, strict=True)
+        ):
+            for index in range(depth):
+                path = f"{name}.layers.{stage}.blocks.{index}"
+                sites["block"].append(Site(path, width, stage, channels_first=True))
+                if stage == 0:
+                    sites["conv"].append(Site(f"{path}.body", width, stage, channels_first=True))
+                    continue
+                sites["attention"].append(Site(f"{path}.attn", width, stage))
+                sites["mlp"].append(Site(f"{path}.mlp", width, stage))
+        return sites
 
 
 def _stage(index: int, shape: Shape) -> Stage:

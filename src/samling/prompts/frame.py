@@ -1,7 +1,7 @@
 """Frame: the map between an image's own pixels and the square a model sees."""
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating]
 P = TypeVar("P", bound=np.generic)
+Fit = Literal["pad", "stretch"]
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Longest side to `size`, aspect kept, zero padding at the right and the bottom (SAM's rule).
+    """Longest side to `size`, aspect kept, padding at the right and the bottom (SAM's rule).
 
     Coordinates are continuous: pixel (column i, row j) covers [i, i + 1) x [j, j + 1), its centre is
     (i + 0.5, j + 0.5). This is the only place that resizes coordinates.
@@ -21,6 +22,7 @@ class Frame:
     Args:
         height, width: of the original image, in pixels, both at least 1.
         size: side of the model's square input, in pixels.
+        fit: `stretch` fills the square without padding instead (SAM 2's rule).
 
     >>> Frame(480, 640, 256).inner
     (192, 256)
@@ -29,6 +31,7 @@ class Frame:
     height: int
     width: int
     size: int
+    fit: Fit = "pad"
 
     def __post_init__(self) -> None:
         if min(self.height, self.width, self.size) < 1:
@@ -37,6 +40,8 @@ class Frame:
     @property
     def inner(self) -> tuple[int, int]:
         """(height, width) in model pixels of the part of the square that holds the image."""
+        if self.fit == "stretch":
+            return self.size, self.size
         scale = self.size / max(self.height, self.width)
         return max(1, int(self.height * scale + 0.5)), max(1, int(self.width * scale + 0.5))
 
@@ -60,11 +65,12 @@ class Frame:
         Shrinks by area (every source pixel counts), enlarges bilinearly; dtype is kept.
         """
         height, width = self.inner
-        if (height, width) == image.shape[:2]:
-            return image
-        shrink = height <= image.shape[0]
-        mode = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
-        return cv2.resize(image, (width, height), interpolation=mode)
+        smaller = min(height, image.shape[0]), min(width, image.shape[1])
+        if smaller != image.shape[:2]:
+            image = cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA)
+        if (height, width) != smaller:
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+        return image
 
     def labels_to_model(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(H, W) integer labels -> (size, size), nearest neighbour, zero padded."""
@@ -72,9 +78,9 @@ class Frame:
         resized = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
         return self.pad(resized.astype(np.uint8, copy=False))
 
-    def pad(self, inner: NDArray[P]) -> NDArray[P]:
-        """(h, w[, C]) of `inner` size -> (size, size[, C]), zeros at the right and the bottom."""
-        out = np.zeros((self.size, self.size, *inner.shape[2:]), dtype=inner.dtype)
+    def pad(self, inner: NDArray[P], value: float = 0) -> NDArray[P]:
+        """(h, w[, C]) of `inner` size -> (size, size[, C]), `value` at the right and the bottom."""
+        out = np.full((self.size, self.size, *inner.shape[2:]), value, dtype=inner.dtype)
         out[: inner.shape[0], : inner.shape[1]] = inner
         return out
 

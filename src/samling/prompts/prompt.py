@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,10 @@ from samling.prompts.frame import Frame
 
 AUTOMATIC_TOKENS = 4
 """How many learned tokens stand for the default prompt of automatic mode."""
+
+TokenPadding = Literal["points", "always", "six"]
+"""Padding tokens: one after points alone (SAM), one after everything (SAM 2), up to six tokens in all
+(EfficientSAM)."""
 
 
 class Token(IntEnum):
@@ -82,24 +87,28 @@ class Prompt:
             raise InputError(where, "a point lies outside the image", f"use {size}")
         return self
 
-    def tokens(self, frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def tokens(
+        self, frame: Frame, padding: TokenPadding = "points"
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Coordinates (N, 2) in model pixel indices and `Token` labels (N,).
 
         Pixel indices are SAM's: its prompt encoder adds the half pixel. A box becomes its first and
-        its last pixel; points alone are followed by one padding token, as in SAM.
+        its last pixel; `padding` says which padding tokens follow.
         """
         if self.automatic:
             kinds = np.arange(AUTOMATIC_TOKENS) + Token.AUTOMATIC
             return np.zeros((AUTOMATIC_TOKENS, 2), dtype=np.float32), kinds.astype(np.int64)
         coords = [frame.to_model(self.points) - 0.5]
         labels = [self.point_labels]
-        if self.box is None:
-            coords.append(np.zeros((1, 2)))
-            labels.append(np.array([Token.PADDING]))
-        else:
+        if self.box is not None:
             # Inside the image, where positions mean something; its last pixel is never before its first
             box = np.clip(self.box.reshape(2, 2), 0, [frame.width, frame.height])
             first, last = frame.to_model(box) - [[0.0, 0.0], [1.0, 1.0]]
             coords.append(np.stack([first, np.maximum(first, last)]))
             labels.append(np.array([Token.TOP_LEFT, Token.BOTTOM_RIGHT]))
+        pads = int(padding == "always" or self.box is None)
+        if padding == "six":
+            pads = max(0, 6 - sum(map(len, labels)))
+        coords.append(np.zeros((pads, 2)))
+        labels.append(np.full(pads, Token.PADDING))
         return np.concatenate(coords).astype(np.float32), np.concatenate(labels).astype(np.int64)

@@ -96,6 +96,10 @@ def adapted_card(settings: AdaptRecipe, base: Base, stores: list[Store]) -> Card
         "name": settings.name,
         "prompts": prompts,
         "zoom": settings.training.zoom,
+        # What training does, whatever the base's authors did: see decision 012
+        "fit": "pad",
+        "padding": "black",
+        "token_padding": "points",
         "classes": stores[0].classes if len({s.classes for s in stores}) == 1 else ("object",),
         "split_hash": "+".join([*hashes, *(store.splits.hash for store in stores)]),
         "trained_on": (*base.card.trained_on, *(store.name for store in stores)),

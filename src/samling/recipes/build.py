@@ -10,14 +10,18 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from samling.adapters.bottleneck import LRAdapter, SerialAdapter
+from samling.adapters.ch_adapter import inject_ch
 from samling.adapters.injection import Injection, inject, select_sites
 from samling.atomic import atomic_path
 from samling.cache import LITEMEDSAM_SHA256, NAMED_MODELS, weights_path
 from samling.config import AdapterSection
 from samling.errors import InputError
 from samling.inference.card import Card
+from samling.models.architectures import ARCHITECTURES
+from samling.models.checkpoints import load_published
+from samling.models.families import FAMILIES, Reference, refer
 from samling.models.sam import Sam
-from samling.models.tiny_vit import SHAPES, fold_norms
+from samling.models.tiny_vit import fold_norms
 from samling.models.weights import (
     litemedsam_state,
     load_strict,
@@ -51,7 +55,8 @@ def load_base(name: str | Path) -> Base:
 
     `base`: the light base that comes with samling. `litemedsam`: as published, box prompts only.
     `light`: the light encoder, started from LiteMedSAM in every layer whose shape fits, not trained
-    yet: what `distill` begins with. `untrained`: the light model with random weights.
+    yet: what `distill` begins with. `untrained`: the light model with random weights. A checkpoint of
+    the SAM family as its authors publish it: see `samling.models.checkpoints.refer`.
 
     Raises:
         InputError: unknown name, weights not fetched, damaged or altered weights.
@@ -60,10 +65,13 @@ def load_base(name: str | Path) -> Base:
         return _litemedsam()
     if str(name) in ("light", "untrained"):
         return new_base("light", warm=str(name) == "light", name=str(name))
+    if (reference := refer(str(name))) is not None:
+        return _published(reference, str(name))
     folder = SHIPPED if str(name) == "base" else Path(name)
     if not (folder / "base.json").is_file():
-        known = ", ".join(NAMED_MODELS)
-        raise InputError(name, "is no base", f"name one of {known} or a folder made by distill")
+        known = ", ".join((*NAMED_MODELS, *FAMILIES))
+        remedy = f"name one of {known}, a checkpoint or a folder made by distill"
+        raise InputError(name, "is no base", remedy)
     card = Card.read(folder / "base.json")
     state = read_state(folder / "base.safetensors")
     if sha256_of_tensors(state) != card.base_sha256:
@@ -75,6 +83,20 @@ def load_base(name: str | Path) -> Base:
         fold_norms(model)
     load_strict(model, state, str(folder / "base.safetensors"))
     return Base(model.eval(), card.model_copy(update={"base": str(name)}))
+
+
+def _published(reference: Reference, name: str) -> Base:
+    """A checkpoint of the SAM family, with a card that feeds it as its authors do."""
+    model, family_name = load_published(reference)
+    family = FAMILIES[family_name]
+    card = _card(family_name, model, family.prompts, family.licence)
+    changes = {
+        "base": name,
+        "fit": family.fit,
+        "padding": family.padding,
+        "token_padding": family.token_padding,
+    }
+    return Base(model, card.model_copy(update=changes))
 
 
 def _litemedsam() -> Base:
@@ -109,9 +131,9 @@ def new_base(architecture: str, *, warm: bool, name: str = "light") -> Base:
 
 
 def _sam(architecture: str, where: str | Path, input_size: int = 256) -> Sam:
-    if architecture not in SHAPES:
+    if architecture not in ARCHITECTURES:
         problem = f"names an encoder unknown here, {architecture}"
-        raise InputError(where, problem, f"use one of {', '.join(SHAPES)}")
+        raise InputError(where, problem, f"use one of {', '.join(ARCHITECTURES)}")
     return Sam(architecture, input_size).eval()
 
 
@@ -155,6 +177,25 @@ def adapter_maker(section: AdapterSection) -> Callable[[int], nn.Module]:
         return LRAdapter(width, bottleneck, min(section.rank, bottleneck), tied=section.tied)
 
     return make
+
+
+def inject_section(model: Sam, section: AdapterSection) -> Injection:
+    """The adapter of a recipe, at the sites it names.
+
+    Raises:
+        InputError: the model has no such site, or the kind cannot go there.
+    """
+    sites = select_sites(model.sites, section.sites)
+    if section.kind != "ch":
+        return inject(model, sites, adapter_maker(section), section.placement)
+    return inject_ch(
+        model,
+        model.sites["block"][0],
+        sites,
+        reduction=section.reduction,
+        form=section.edges,
+        placement=section.placement,
+    )
 
 
 @dataclass
@@ -248,9 +289,7 @@ def trainee(
     if not train_encoder:
         fold_norms(model.eval())
     seed_weights(seed)
-    sites = select_sites(model.sites, section.sites)
-    injection = inject(model, sites, adapter_maker(section), section.placement)
-    return Trainee(model, injection, extra)
+    return Trainee(model, inject_section(model, section), extra)
 
 
 def load_torch(model: str | Path) -> tuple[Sam, Card]:

@@ -22,6 +22,7 @@ from samling.evaluation.cost import Cost, measure_cost
 from samling.evaluation.matrix import drawn_by_lot
 from samling.evaluation.protocols import Answer, Asked, kind_of
 from samling.evaluation.run import Row, evaluate_segmenter
+from samling.models.families import refer, weights_in
 from samling.prompts.prompt import Prompt
 from samling.recipes.evaluate import check_no_leak
 
@@ -134,8 +135,13 @@ def measure_cell(
 def fingerprint(model: str) -> str:
     """What changes when a model does: a hash of its files, or its name and our version."""
     path = Path(model)
+    if (reference := refer(model)) is not None:  # a published checkpoint, of any size
+        said = f"{reference.family} {reference.size}"
+        files = weights_in(reference.path) or [reference.path]
+        words = [said, *(_sha256(file) for file in files if file.is_file())]
+        return hashlib.sha256(" ".join(words).encode()).hexdigest()
     if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return _sha256(path)
     named = f"{model} {version('samling')} {LITEMEDSAM_SHA256}"
     if model == "base":
         path = Path(str(resources.files("samling") / "weights"))
@@ -144,8 +150,13 @@ def fingerprint(model: str) -> str:
     digest = hashlib.sha256(named.encode() if model == "base" else b"")
     for file in sorted(file for pattern in WEIGHTS for file in path.glob(pattern)):
         digest.update(file.name.encode())
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
+        digest.update(bytes.fromhex(_sha256(file)))
     return digest.hexdigest()
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _key(cell: Cell, store: "Store", part: "ValSplit | TestSplit") -> dict[str, Any]:

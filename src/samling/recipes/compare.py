@@ -35,6 +35,7 @@ from samling.evaluation.protocols import Asked, expand
 from samling.evaluation.report import write_report
 from samling.evaluation.run import Row
 from samling.evaluation.tables import summarise, write_values
+from samling.models.families import FAMILIES
 from samling.recipes.cells import Cell, Measured, measure_cell
 from samling.recipes.evaluate import split_part, touch_test
 from samling.training.log import environment
@@ -176,11 +177,19 @@ def _cells(plan: ComparePlan, protocols: tuple[str, ...], folder: Path) -> list[
                 repeats = seed == plan.seeds[0] or "{seed}" in model
                 asked = [p for p in protocols if repeats or re.search(r"\d", p)]
                 path = model.replace("{seed}", str(seed))
-                if name in plan.methods and path not in NAMED_MODELS:
-                    path = str(folder / path)
+                if name in plan.methods:
+                    path = _placed(path, folder)
                 if asked:
                     found.append(Cell(store, name, path, seed, tuple(asked)))
     return found
+
+
+def _placed(model: str, folder: Path) -> str:
+    """A model of a plan: a name stays, a path starts at the plan's folder, also behind `family:`."""
+    if model.partition("@")[0] in (*NAMED_MODELS, *FAMILIES):
+        return model
+    family, _, path = model.rpartition(":")
+    return f"{family}:{folder / path}" if family in FAMILIES else str(folder / model)
 
 
 def _segmenter(cell: Cell, load: Load | None) -> Asked[Any]:

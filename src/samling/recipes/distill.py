@@ -13,7 +13,7 @@ from samling.models.sam import Sam
 from samling.models.tiny_vit import fold_norms
 from samling.models.weights import sha256_of_tensors, warm_start
 from samling.recipes.build import load_torch, new_base, save_base, trainee
-from samling.recipes.embedding_stage import fill_cache, open_cache, regress
+from samling.recipes.embedding_stage import check_pair, fill_cache, open_cache, regress
 from samling.recipes.prompted_training import (
     Report,
     calibrate,
@@ -48,7 +48,8 @@ def distill(
         The run folder, usable as `--base`.
 
     Raises:
-        InputError: bad recipe, store or teacher; no cases; `out` holds a run of other settings.
+        InputError: bad recipe, store or teacher; the teacher does not suit the student; no cases;
+            `out` holds a run of other settings.
     """
     settings = load_recipe(DistillRecipe, recipe, overrides or [])
     opened = [Store.open(path) for path in stores]
@@ -56,9 +57,11 @@ def distill(
     # Of an adapted teacher the card names the base's hash; the cache must know the adapter too
     whole = sha256_of_tensors(master.state_dict())
     master_card = master_card.model_copy(update={"base_sha256": whole})
+    student = new_base(settings.student, warm=settings.warm_start)
+    if settings.embedding.epochs:
+        check_pair(student.model, master, settings.embedding)
     with locked(out):
         open_run(out, settings, opened, master_card)
-        student = new_base(settings.student, warm=settings.warm_start)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = student.model.to(device)
         take_over_decoder(model, master)

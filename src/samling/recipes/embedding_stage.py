@@ -19,10 +19,29 @@ from samling.errors import InputError
 from samling.models.contract import Embedding
 from samling.models.sam import Sam
 from samling.models.tiny_vit import EMBEDDING_CHANNELS
+from samling.models.vit import VisionTransformer
 from samling.recipes.objective import prompted_terms, weighted_sum
 from samling.recipes.prompted_training import Report
 from samling.training.loop import Schedule, Task, Terms, best_precision, fit, precision
 from samling.training.randomness import generator
+
+
+def check_pair(student: Sam, teacher: Sam, section: EmbeddingSection) -> None:
+    """Refuse a teacher that the student cannot be regressed on.
+
+    Raises:
+        InputError: it cannot see images of the student's size, or deep supervision is asked for and
+            the two have different numbers of stages, or none.
+    """
+    side, fixed = student.input_size, isinstance(teacher.image_encoder, VisionTransformer)
+    if fixed and teacher.input_size != side:
+        problem = f"sees images of {teacher.input_size} px only, and the student's have {side}"
+        raise InputError(teacher.architecture, problem, f"name the teacher with @{side} after it")
+    own, wanted = len(student.level_widths), len(teacher.level_widths)
+    if section.levels and (own != wanted or not own):
+        problem = f"the teacher {teacher.architecture} has {wanted} stages to learn from, "
+        problem += f"the student {student.architecture} {own}"
+        raise InputError("embedding.levels", problem, "set it to 0, or choose another student")
 
 
 def open_cache(teacher_sha256: str, student: Sam, section: EmbeddingSection) -> EmbeddingCache:

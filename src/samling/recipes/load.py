@@ -6,13 +6,16 @@ from pathlib import Path
 from samling.cache import NAMED_MODELS
 from samling.errors import InputError
 from samling.inference.segmenter import Segmenter
+from samling.models.families import FAMILIES, refer
 
 
 def load(model: str | Path) -> Segmenter:
     """Load a model.
 
     A bundle (folder or zip) runs on ONNX Runtime and needs no PyTorch; a run folder, a distilled
-    base and a named model (`litemedsam`) need the `train` extra.
+    base, a named model (`litemedsam`) and a checkpoint of the SAM family as its authors publish it
+    (`sam_vit_b_01ec64.pth`, `medsam:weights.pth`, `sam2.1_hiera_tiny.pt@512`, a Hugging Face folder)
+    need the `train` extra.
 
     Raises:
         InputError: unknown, damaged, or PyTorch is missing.
@@ -24,13 +27,14 @@ def load(model: str | Path) -> Segmenter:
         from samling.inference.onnx_backend import load_bundle
 
         return load_bundle(path)
-    if path.is_file():
+    if path.is_file() and refer(str(model)) is None:
         problem = "is a file, but no bundle"
         raise InputError(
             path, problem, "name a run folder, a bundle (folder or .zip) or a known model"
         )
-    if not path.exists() and str(model) not in NAMED_MODELS:
-        names = ", ".join(NAMED_MODELS)
+    known = (*NAMED_MODELS, *FAMILIES)
+    if not path.exists() and str(model) not in known and refer(str(model)) is None:
+        names = ", ".join(known)
         raise InputError(model, "does not exist", f"name a run, a bundle or one of {names}")
     if importlib.util.find_spec("torch") is None:
         problem = "is no bundle, and anything else needs PyTorch"
