@@ -58,7 +58,7 @@ SHAPES = {
 """Encoders by name, with their GFLOPs at 256 px.
 
 `full` (75): LiteMedSAM's, a 64x64 embedding. `light` (4.7): TinyViT-5M behind a stem of stride 4, a 16x16
-embedding, windows that divide its grids. `lean` (3.9): one block less at the two finest stages, and
+embedding, windows that divide its grids. `lean` (4.0): one block less at the two finest stages, and
 skips; `lean-bare`: without skips. `fine`: a 32x32 embedding. `tiny`: 1.4 M weights. `mobile` (78 at its
 1,024 px): MobileSAM's."""
 
