@@ -110,7 +110,7 @@ def test_weights_that_were_not_fetched_name_the_remedy(tmp_path, monkeypatch):
             load_base(name)
 
 
-@pytest.mark.parametrize("name", ["medsam", "runs/none", ""])
+@pytest.mark.parametrize("name", ["sam3", "runs/none", ""])
 def test_unknown_bases_are_refused_with_the_known_ones(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for loader in (load_base, load_torch):
