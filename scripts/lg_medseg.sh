@@ -18,7 +18,6 @@ adapt() { # name, recipe, key=value ...
 short="training.epochs=3"
 boxes="$short training.prompts=[box]" # the losses one by one: boxes alone
 adapt k16 lg-medseg
-adapt zoom lg-medseg-zoom
 for k in 4 8 16 32; do adapt "short-k$k" lg-medseg adapter.rank=$k $short; done
 adapt short-serial serial $short
 adapt focal lg-medseg $boxes training.loss.dice=0 training.loss.mask_iou=0 training.loss.boundary=0
@@ -32,7 +31,7 @@ measure() { # name, model
 }
 measure litemedsam litemedsam
 measure base base
-for name in k16 zoom short-serial short-k4 short-k8 short-k16 short-k32 focal dice iou boundary; do
+for name in k16 short-serial short-k4 short-k8 short-k16 short-k32 focal dice iou boundary; do
   measure "$name" "$out/$name"
 done
 

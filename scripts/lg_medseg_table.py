@@ -21,7 +21,6 @@ ROWS = {
     "litemedsam": "LiteMedSAM, as published",
     "base": "samling's base, no adapter",
     "k16": "+ LRAdapter k = 16, 15 epochs",
-    "zoom": "+ LRAdapter k = 16, 15 epochs, zoom",
     "short-serial": "+ serial adapter, 3 epochs",
     "short-k4": "+ LRAdapter k = 4, 3 epochs",
     "short-k8": "+ LRAdapter k = 8, 3 epochs",

@@ -123,7 +123,9 @@ class DistillRecipe(Section):
     name: str
     seed: int = Field(default=0, ge=0)
     student: str = Field(default="light", description="see models/architectures.py: ARCHITECTURES")
-    warm_start: bool = Field(default=True, description="start from the teacher where shapes fit")
+    warm_start: bool = Field(
+        default=True, description="start from LiteMedSAM's encoder where shapes fit"
+    )
     embedding: EmbeddingSection = EmbeddingSection()
     decoder: TrainingSection = TrainingSection()
     decoder_trains_encoder: bool = Field(

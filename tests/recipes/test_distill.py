@@ -178,7 +178,8 @@ def test_a_teacher_that_does_not_suit_the_student_is_refused(small_store, teache
     vit, plain = Sam("efficientsam-ti", 32), EmbeddingSection()
     with pytest.raises(InputError, match="sees images of 32 px only.*@64"):
         check_pair(Sam("tiny", 64), vit, plain)
-    check_pair(Sam("tiny", 32), vit, plain)
+    with pytest.raises(InputError, match="mask decoder that the student tiny cannot take over"):
+        check_pair(Sam("tiny", 32), vit, plain)
     with pytest.raises(InputError, match="has 0 stages"):
         check_pair(Sam("tiny", 32), vit, EmbeddingSection(levels=1.0))
 

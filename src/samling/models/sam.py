@@ -87,9 +87,12 @@ class Sam(nn.Module):
         Models that normalise take -1 for padding of the mean colour, SAM's own kind.
         """
         *levels, embedding = self.levels(images)
-        skips = tuple(conv(level) for conv, level in zip(self.skips, levels, strict=False))
         presence = None if self.presence is None else self.presence(embedding)
-        return Embedding(embedding, presence, skips)
+        return Embedding(embedding, presence, self.skips_of(levels))
+
+    def skips_of(self, levels: list[Tensor]) -> tuple[Tensor, ...]:
+        """What the decoder takes of the encoder's stages, from fine to coarse; () if nothing."""
+        return tuple(conv(level) for conv, level in zip(self.skips, levels, strict=False))
 
     @property
     def level_widths(self) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from errno import EDQUOT, ENOSPC, EROFS
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,9 +157,9 @@ def _measure(
 
         try:
             found = measure_cell(cell, store, part, out / "cells", opened, say)
-        except OSError:  # a full disk concerns every cell
-            raise
         except Exception as error:  # one cell's fault must not cost the night
+            if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT, EROFS):
+                raise  # a full disk concerns every cell
             kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
             failures.append(f"{where}: {kind}{' '.join(str(error).split())}")
             say(f"  not measured: {failures[-1]}")

@@ -72,7 +72,8 @@ def distill(
             regress(model, master.level_widths, cache, settings, train, val, out, report)
         threshold = tune(model, settings, train, val, out, report)
         card = _card(settings, student.card, master_card, opened)
-        card = card.model_copy(update={"mask_threshold": threshold})
+        if settings.decoder.epochs:
+            card = card.model_copy(update={"mask_threshold": threshold})
         save_base(out, model, card)
         draw_curves(out / "decoder")
         if settings.decoder.epochs:
@@ -81,10 +82,10 @@ def distill(
 
 
 def take_over_decoder(student: Sam, master: Sam) -> None:
-    """Copy the prompt encoder and the mask decoder, without an automatic mode that was never trained."""
-    parts = ["mask_decoder.", *(f"prompt_encoder.{name}" for name in PROMPTED)]
+    """Copy prompt encoder, mask decoder, skips that fit, and an automatic mode if there is one."""
+    parts = ["mask_decoder.", "skips.", *(f"prompt_encoder.{name}" for name in PROMPTED)]
     if master.presence is not None:
-        parts.append("prompt_encoder.automatic.")
+        parts += ["prompt_encoder.automatic.", "presence."]
     state = master.state_dict()
     taken = {key: value for key, value in state.items() if key.startswith(tuple(parts))}
     warm_start(student, taken)
@@ -134,6 +135,7 @@ def _card(settings: DistillRecipe, student: Card, teacher: Card, stores: list[St
         "name": settings.name,
         "base": settings.name,
         "prompts": prompts,
+        "mask_threshold": student.mask_threshold if tuned else teacher.mask_threshold,
         "zoom": settings.decoder.zoom,
         "classes": stores[0].classes if len({s.classes for s in stores}) == 1 else ("object",),
         "split_hash": "+".join([*hashes, *(store.splits.hash for store in stores)]),

@@ -19,7 +19,6 @@ from samling.errors import InputError
 from samling.models.contract import Embedding
 from samling.models.sam import Sam
 from samling.models.tiny_vit import EMBEDDING_CHANNELS
-from samling.models.vit import VisionTransformer
 from samling.recipes.objective import prompted_terms, weighted_sum
 from samling.recipes.prompted_training import Report
 from samling.training.loop import Schedule, Task, Terms, best_precision, fit, precision
@@ -30,11 +29,11 @@ def check_pair(student: Sam, teacher: Sam, section: EmbeddingSection) -> None:
     """Refuse a teacher that the student cannot be regressed on.
 
     Raises:
-        InputError: it cannot see images of the student's size, or deep supervision is asked for and
-            the two have different numbers of stages, or none.
+        InputError: it was made for images of another size, its mask decoder is of another kind, or
+            deep supervision is asked for and the two have different numbers of stages, or none.
     """
-    side, fixed = student.input_size, isinstance(teacher.image_encoder, VisionTransformer)
-    if fixed and teacher.input_size != side:
+    side = student.input_size
+    if teacher.input_size != side:
         problem = f"sees images of {teacher.input_size} px only, and the student's have {side}"
         raise InputError(teacher.architecture, problem, f"name the teacher with @{side} after it")
     own, wanted = len(student.level_widths), len(teacher.level_widths)
@@ -42,6 +41,9 @@ def check_pair(student: Sam, teacher: Sam, section: EmbeddingSection) -> None:
         problem = f"the teacher {teacher.architecture} has {wanted} stages to learn from, "
         problem += f"the student {student.architecture} {own}"
         raise InputError("embedding.levels", problem, "set it to 0, or choose another student")
+    if type(teacher.mask_decoder) is not type(student.mask_decoder):
+        problem = f"has a mask decoder that the student {student.architecture} cannot take over"
+        raise InputError(teacher.architecture, problem, "choose another teacher or student")
 
 
 def open_cache(teacher_sha256: str, student: Sam, section: EmbeddingSection) -> EmbeddingCache:
@@ -191,8 +193,9 @@ def _step(
         if section.masks:
             loss = stage.settings.decoder.loss
             masks = torch.from_numpy(labels).float().to(device)
-            # The student's decoder is still the teacher's: frozen, and a judge of what matters
-            asked = prompted_terms(stage.model, Embedding(embedding, None), masks, "box", loss, rng)
+            # The student's decoder is the teacher's, frozen: it judges what matters
+            shown = Embedding(embedding, None, stage.model.skips_of(levels))
+            asked = prompted_terms(stage.model, shown, masks, "box", loss, rng)
             if asked:
                 terms["masks"] = weighted_sum(asked, loss)
     total = torch.stack([getattr(section, name) * value for name, value in terms.items()]).sum()
