@@ -54,13 +54,20 @@ Formats = Annotated[
 ]
 Window = Annotated[
     str | None,
-    typer.Option("--window", help="CT: liver, lung, ... or CENTRE,WIDTH in Hounsfield units."),
+    typer.Option(
+        "--window",
+        help="CT: abdomen, liver, liver-contrast, mediastinum, lung, bone, brain, or CENTRE,WIDTH in "
+        "Hounsfield units. A CT needs one, unless the model brings its own.",
+    ),
 ]
 SeriesName = Annotated[
     str | None, typer.Option("--series", help="Number or UID, where a folder holds several.")
 ]
 SliceNumber = Annotated[
-    int | None, typer.Option("--slice", help="Volume: the slice that --box is on; else middle.")
+    int | None,
+    typer.Option(
+        "--slice", help="Volume: the slice that --box is on, from 0 as the picture counts."
+    ),
 ]
 Clean = Annotated[
     str,

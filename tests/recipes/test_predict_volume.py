@@ -130,6 +130,19 @@ def test_clean_up_and_window_are_what_was_asked(tmp_path, write_series, ct_phant
     assert body.sum() == (spots > -1000).sum()
 
 
+def test_doubtful_results_say_so(tmp_path, write_series, ct_phantom, monkeypatch):
+    write_series(tmp_path / "ct", ct_phantom)
+    sure = predict("any", [tmp_path / "ct"], tmp_path / "a", options=options("nifti"))
+    assert not any("reaches the end" in note or "--window" in note for note in sure.notes)
+    reaching = options("nifti", window="-100,100")  # the body is on the first slice too
+    noted = predict("any", [tmp_path / "ct"], tmp_path / "b", options=reaching).notes
+    assert any("reaches the end of the scan" in note for note in noted)
+    card = module.load("any").card.model_copy(update={"window_hu": None})
+    monkeypatch.setattr(module, "load", lambda model: Segmenter(Threshold(), card))
+    noted = predict("any", [tmp_path / "ct"], tmp_path / "c", options=options("nifti")).notes
+    assert any("--window abdomen" in note for note in noted)
+
+
 def test_volume_files_go_back_to_their_own_grid(tmp_path, ct_phantom):
     affine = np.array([[0, 0, 2.0, 5], [-0.7, 0, 0, 6], [0, -0.8, 0, 7], [0, 0, 0, 1]])
     nibabel.save(nibabel.Nifti1Image(ct_phantom.transpose(2, 1, 0), affine), tmp_path / "a.nii.gz")

@@ -58,11 +58,11 @@ def write_demo_report(out: Path, seconds: dict[str, float]) -> Path:
 
 START = (
     "It started from the light base that comes with samling: a TinyViT encoder distilled from "
-    "LiteMedSAM, tuned on breast ultrasound. Only an adapter was trained on the phantoms."
+    "LiteMedSAM, tuned on seven sets of ultrasound and CT. Only an adapter was trained on the phantoms."
 )
 REAL = (
     "Two frames of a lymph node with power Doppler, which come with the pydicom package. The model "
-    "has seen only drawn phantoms: this shows that DICOM goes in and outlines come out, no more. "
+    "was adapted to drawn phantoms alone: this shows that DICOM goes in and outlines come out, no more. "
     "Train on real images before judging a mask."
 )
 

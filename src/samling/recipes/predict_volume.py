@@ -99,7 +99,21 @@ def predict_volume(
     shown = _shown(volume, intensity)
     files = write_volume(results, volume, labels, author, options.formats or default, shown)
     table.add(volume, rows, files)
-    return sum(row.parts for row in rows if row.part is None), volume.notes
+    notes = (*volume.notes, *_doubts(labels, volume, intensity))
+    return sum(row.parts for row in rows if row.part is None), notes
+
+
+def _doubts(labels: NDArray[np.uint8], volume: Volume, intensity: Intensity) -> list[str]:
+    """What a reader of the result should know before trusting it."""
+    doubts = []
+    if volume.modality == "ct" and intensity.window is None:
+        doubts.append(
+            "seen from its lowest to its highest value, where organs hardly differ: give "
+            f"--window {', '.join(WINDOWS)} or CENTRE,WIDTH"
+        )
+    if len(labels) > 1 and (labels[0].any() or labels[-1].any()):
+        doubts.append("an object reaches the end of the scan: look whether it leaked")
+    return doubts
 
 
 def segment_volume(
