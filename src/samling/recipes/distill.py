@@ -71,9 +71,7 @@ def distill(
             fill_cache(cache, master.to(device), settings.embedding, train, val, report)
             regress(model, master.level_widths, cache, settings, train, val, out, report)
         threshold = tune(model, settings, train, val, out, report)
-        card = _card(settings, student.card, master_card, opened)
-        if settings.decoder.epochs:
-            card = card.model_copy(update={"mask_threshold": threshold})
+        card = _card(settings, student.card, master_card, opened, threshold)
         save_base(out, model, card)
         draw_curves(out / "decoder")
         if settings.decoder.epochs:
@@ -127,7 +125,9 @@ def tune(
     return calibrate(student, settings.decoder, val, seed=settings.seed, report=report)
 
 
-def _card(settings: DistillRecipe, student: Card, teacher: Card, stores: list[Store]) -> Card:
+def _card(
+    settings: DistillRecipe, student: Card, teacher: Card, stores: list[Store], threshold: float
+) -> Card:
     tuned = settings.decoder.epochs > 0  # else the teacher's decoder knows what the teacher knew
     prompts = trained_prompts(settings.decoder.prompts) if tuned else teacher.prompts
     hashes = [teacher.split_hash] if teacher.split_hash else []
@@ -135,7 +135,7 @@ def _card(settings: DistillRecipe, student: Card, teacher: Card, stores: list[St
         "name": settings.name,
         "base": settings.name,
         "prompts": prompts,
-        "mask_threshold": student.mask_threshold if tuned else teacher.mask_threshold,
+        "mask_threshold": threshold if tuned else teacher.mask_threshold,
         "zoom": settings.decoder.zoom,
         "classes": stores[0].classes if len({s.classes for s in stores}) == 1 else ("object",),
         "split_hash": "+".join([*hashes, *(store.splits.hash for store in stores)]),
