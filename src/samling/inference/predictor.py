@@ -70,7 +70,7 @@ class Predictor:
         del multimask_output
         if self._encoded is None:
             raise InputError("predictor", "has no image", "call set_image first")
-        encoded, card = self._encoded, self.segmenter.card
+        encoded = self._encoded
         prompt = _prompt(point_coords, point_labels, box, mask_input)
         self.segmenter.check([prompt], (encoded.frame.height, encoded.frame.width))
         low, quality = self.segmenter.decode_square(encoded, [prompt])
@@ -83,7 +83,7 @@ class Predictor:
             return logits, quality, low
         if prompt.automatic and self.segmenter.finds_nothing(encoded):
             return np.zeros(logits.shape, dtype=bool), quality, low
-        return logits > card.mask_threshold, quality, low
+        return self.segmenter.cut(logits[0], prompt)[None], quality, low
 
 
 def _prompt(

@@ -96,9 +96,9 @@ def _answer(segmenter: Segmenter, encoded: EncodedImage, prompt: Prompt) -> _Ans
     low, quality = segmenter.decode_square(encoded, [prompt])
     if segmenter.zooms(prompt):
         logits, closer = segmenter.decode_zoomed(encoded, prompt)
-        return _Answer(logits > segmenter.card.mask_threshold, low[0], closer)
-    mask = encoded.frame.logits_to_original(low)[0] > segmenter.card.mask_threshold
-    return _Answer(mask, low[0], float(quality[0]))
+        return _Answer(segmenter.cut(logits, prompt), low[0], closer)
+    logits = encoded.frame.logits_to_original(low)[0]
+    return _Answer(segmenter.cut(logits, prompt), low[0], float(quality[0]))
 
 
 def _carry(

@@ -254,6 +254,11 @@ class Segmenter:
 
         return Predictor(self)
 
+    def cut(self, logits: NDArray[np.float32], prompt: Prompt) -> NDArray[np.bool_]:
+        """(H, W) logits of one prompt -> its mask, without specks that its box does not reach."""
+        mask = logits > self.card.mask_threshold
+        return mask if prompt.box is None else regions_in_reach(mask, prompt.box)
+
     def _check_mask(self, prompt: Prompt, where: str) -> None:
         side = 4 * self.card.embedding_size
         if prompt.mask is None:
@@ -289,9 +294,7 @@ class Segmenter:
     def _object(
         self, logits: NDArray[np.float32], prompt: Prompt, quality: float, encoded: EncodedImage
     ) -> Object:
-        mask = logits > self.card.mask_threshold
-        if prompt.box is not None:
-            mask = regions_in_reach(mask, prompt.box)
+        mask = self.cut(logits, prompt)
         return Object(
             mask=mask,
             score=min(max(quality, 0.0), 1.0),
