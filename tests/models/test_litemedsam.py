@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from samling.models.contract import Embedding, PromptTokens
+from samling.models.key_maps import litemedsam_state
 from samling.models.sam import Sam
-from samling.models.weights import litemedsam_state, load_strict, warm_start
+from samling.models.weights import load_strict, warm_start
 from samling.prompts.prompt import Token
 
 

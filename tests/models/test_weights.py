@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from samling.errors import InputError
+from samling.models.key_maps import litemedsam_state
 from samling.models.sam import Sam
 from samling.models.weights import (
-    litemedsam_state,
     load_strict,
     read_state,
     rename,

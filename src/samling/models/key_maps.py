@@ -4,7 +4,8 @@ import re
 
 import torch
 
-from samling.models.weights import SAM_DECODER_KEYS, StateDict, rename
+from samling.errors import InputError
+from samling.models.weights import StateDict, rename
 
 Rules = tuple[tuple[str, str], ...]
 
@@ -19,6 +20,21 @@ UNUSED = re.compile(
     r"|temporal_positional_encoding_projection_layer\..*"
 )
 """Weights that a single image does not need. Known by name: any other surplus key is an error."""
+
+SAM_DECODER_KEYS: Rules = (
+    (r"(mask_decoder\.transformer\.layers\.\d+)\.norm(\d)\.", r"\1.layer_norm\2."),
+    (
+        r"mask_decoder\.transformer\.norm_final_attn\.",
+        "mask_decoder.transformer.layer_norm_final_attn.",
+    ),
+    (r"mask_decoder\.output_upscaling\.0\.", "mask_decoder.upscale_conv1."),
+    (r"mask_decoder\.output_upscaling\.1\.", "mask_decoder.upscale_layer_norm."),
+    (r"mask_decoder\.output_upscaling\.3\.", "mask_decoder.upscale_conv2."),
+    (r"(output_hypernetworks_mlps\.\d|iou_prediction_head)\.layers\.0\.", r"\1.proj_in."),
+    (r"(output_hypernetworks_mlps\.\d|iou_prediction_head)\.layers\.1\.", r"\1.layers.0."),
+    (r"(output_hypernetworks_mlps\.\d|iou_prediction_head)\.layers\.2\.", r"\1.proj_out."),
+)
+"""SAM's names -> transformers' names; LiteMedSAM, MobileSAM, MedSAM share them."""
 
 VIT_KEYS: Rules = (
     (r"image_encoder\.patch_embed\.proj\.", "image_encoder.patch_embed.projection."),
@@ -42,7 +58,7 @@ TINY_VIT_KEYS: Rules = (
     (r"image_encoder\.patch_embed\.seq\.", "image_encoder.patch_embed."),
     (r"(image_encoder\.layers\.0\.blocks\.\d)\.conv", r"\1.body.conv"),
 )
-"""MobileSAM."""
+"""MobileSAM and LiteMedSAM."""
 
 HIERA_KEYS: Rules = (
     (r"image_encoder\.trunk\.", "image_encoder.backbone."),
@@ -127,6 +143,19 @@ def convert(state: StateDict) -> StateDict:
     rules += SAM_DECODER_KEYS if authors_names and not efficient else SAM_DECODER_KEYS[:2]
     renamed = rename(state, rules)
     return _efficient_prompts(renamed) if efficient else _one_table(renamed)
+
+
+def litemedsam_state(state: StateDict) -> StateDict:
+    """LiteMedSAM's checkpoint in our names.
+
+    Raises:
+        InputError: these are no weights of a SAM.
+    """
+    converted = convert(state)
+    if "prompt_encoder.kinds.weight" not in converted:
+        problem = "weights do not fit: missing prompt_encoder.point_embeddings"
+        raise InputError("litemedsam", problem, "fetch them again")
+    return converted
 
 
 def _one_table(state: StateDict) -> StateDict:

@@ -1,4 +1,4 @@
-"""Weights of published checkpoints: key maps, strict loading, warm start, hashes."""
+"""Weights: reading checkpoints safely, renaming, strict loading, warm start, hashes."""
 
 import hashlib
 import re
@@ -13,34 +13,6 @@ from torch.nn import functional as F
 from samling.errors import InputError
 
 StateDict = dict[str, Tensor]
-
-SAM_DECODER_KEYS: tuple[tuple[str, str], ...] = (
-    (r"(mask_decoder\.transformer\.layers\.\d+)\.norm(\d)\.", r"\1.layer_norm\2."),
-    (
-        r"mask_decoder\.transformer\.norm_final_attn\.",
-        "mask_decoder.transformer.layer_norm_final_attn.",
-    ),
-    (r"mask_decoder\.output_upscaling\.0\.", "mask_decoder.upscale_conv1."),
-    (r"mask_decoder\.output_upscaling\.1\.", "mask_decoder.upscale_layer_norm."),
-    (r"mask_decoder\.output_upscaling\.3\.", "mask_decoder.upscale_conv2."),
-    (r"(output_hypernetworks_mlps\.\d|iou_prediction_head)\.layers\.0\.", r"\1.proj_in."),
-    (r"(output_hypernetworks_mlps\.\d|iou_prediction_head)\.layers\.1\.", r"\1.layers.0."),
-    (r"(output_hypernetworks_mlps\.\d|iou_prediction_head)\.layers\.2\.", r"\1.proj_out."),
-)
-"""SAM's names -> transformers' names; LiteMedSAM, MobileSAM, MedSAM share them."""
-
-LITEMEDSAM_KEYS: tuple[tuple[str, str], ...] = (
-    (r"image_encoder\.patch_embed\.seq\.", "image_encoder.patch_embed."),
-    (r"(image_encoder\.layers\.0\.blocks\.\d)\.conv", r"\1.body.conv"),
-    (
-        r"prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix",
-        "prompt_encoder.frequencies",
-    ),
-    (r"prompt_encoder\.not_a_point_embed\.", "prompt_encoder.padding."),
-    (r"prompt_encoder\.no_mask_embed\.", "prompt_encoder.no_mask."),
-    *SAM_DECODER_KEYS,
-)
-"""LiteMedSAM's names -> ours."""
 
 
 def sha256_of(path: str | Path) -> str:
@@ -92,22 +64,6 @@ def rename(state: StateDict, rules: tuple[tuple[str, str], ...]) -> StateDict:
         for pattern, replacement in rules:
             key = re.sub(pattern, replacement, key)
         renamed[key] = value
-    return renamed
-
-
-def litemedsam_state(state: StateDict) -> StateDict:
-    """LiteMedSAM's checkpoint in our names; the four point embeddings become one table.
-
-    Raises:
-        InputError: these are no weights of a SAM.
-    """
-    renamed = rename(state, LITEMEDSAM_KEYS)
-    names = [f"prompt_encoder.point_embeddings.{index}.weight" for index in range(4)]
-    if missing := [name for name in names if name not in renamed]:
-        raise InputError(
-            "litemedsam", f"weights do not fit: missing {', '.join(missing)}", "fetch them again"
-        )
-    renamed["prompt_encoder.kinds.weight"] = torch.cat([renamed.pop(name) for name in names])
     return renamed
 
 

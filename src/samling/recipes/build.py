@@ -20,10 +20,10 @@ from samling.inference.card import Card
 from samling.models.architectures import ARCHITECTURES
 from samling.models.checkpoints import load_published
 from samling.models.families import FAMILIES, Reference, refer
+from samling.models.key_maps import litemedsam_state
 from samling.models.sam import Sam
 from samling.models.tiny_vit import fold_norms
 from samling.models.weights import (
-    litemedsam_state,
     load_strict,
     read_state,
     sha256_of,
