@@ -65,6 +65,10 @@ class AugmentSection(Section):
     zoom_chance: float = Field(
         default=0.0, ge=0, le=1, description="share of images seen close up around an object"
     )
+    tone_chance: float = Field(
+        default=0.0, ge=0, le=1, description="share of images with a random tone curve"
+    )
+    speckle: float = Field(default=0.0, ge=0, le=0.5, description="strongest multiplied noise")
 
 
 PromptName = Literal["box", "points", "automatic"]
@@ -108,6 +112,9 @@ class EmbeddingSection(Section):
     epochs: int = Field(default=10, ge=0)
     batch_size: int = Field(default=16, ge=1)
     flips: bool = Field(default=True, description="cache mirrored embeddings too")
+    tone_chance: float = Field(
+        default=0.0, ge=0, le=1, description="share the student sees with another tone curve"
+    )
     mse: float = Field(default=1.0, ge=0, description="weight: squared error of the embedding")
     cosine: float = Field(default=1.0, ge=0, description="weight: its direction, cell by cell")
     levels: float = Field(default=0.0, ge=0, description="weight: deep supervision of every stage")
