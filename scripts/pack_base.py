@@ -1,4 +1,4 @@
-"""Pack a distilled base as the one that ships: 16-bit floats and its card; with --ship also put it in place.
+"""Pack a distilled base as the one that ships: 16-bit floats and its card; --ship puts it in place.
 
 python scripts/pack_base.py OUT [--ship]        OUT: the folder of scripts/base.sh
 """
