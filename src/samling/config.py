@@ -195,10 +195,12 @@ def load_recipe(kind: type[R], recipe: str | Path, overrides: list[str]) -> R:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
+        typed = next((given for given in overrides if given.partition("=")[0] == field), None)
+        where = typed or f"{path} {field}"
         if first["type"] == "extra_forbidden":
             keys = ", ".join(_keys_beside(kind, first["loc"]))
-            raise InputError(f"{path} {field}", "is no setting", f"use one of {keys}") from None
-        raise InputError(f"{path} {field}", first["msg"], "give a value of that kind") from None
+            raise InputError(where, "is no setting", f"use one of {keys}") from None
+        raise InputError(where, first["msg"], "give a value of that kind") from None
 
 
 def _keys_beside(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
