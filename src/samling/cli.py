@@ -92,7 +92,7 @@ def prepare(
             "--as",
             metavar="LAYOUT",
             help="busi, ddti, tn3k, tg3k, usefd, hc18, folder, nnunet (also MSD), coco, 3dircadb, "
-            "lits or chaos; else recognised.",
+            "lits or chaos; else recognised. unlabelled: images alone, for distill.",
         ),
     ] = None,
     name: Annotated[

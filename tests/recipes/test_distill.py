@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from samling.config import EmbeddingSection
+from samling.data.store import Store
 from samling.errors import InputError
 from samling.inference.card import Card
 from samling.models.sam import Sam
@@ -16,6 +17,7 @@ from samling.models.weights import sha256_of_tensors
 from samling.recipes.build import load_base, load_torch, new_base, save_base
 from samling.recipes.distill import distill
 from samling.recipes.embedding_stage import check_pair
+from samling.recipes.prepare import prepare
 
 SMALL = [
     "warm_start=false", "embedding.epochs=2", "embedding.batch_size=3", "embedding.flips=false",
@@ -194,3 +196,30 @@ def test_altered_or_missing_weights_are_refused(distilled, tmp_path):
     (folder / "base.safetensors").unlink()
     with pytest.raises(InputError, match="missing"):
         load_base(folder)
+
+
+@pytest.fixture(scope="module")
+def unlabelled(phantom_folder, tmp_path_factory):
+    """A store of images that nobody has labelled."""
+    root = tmp_path_factory.mktemp("unlabelled")
+    shutil.copytree(phantom_folder / "images", root / "scans" / "images")
+    prepare(root / "scans", root / "scans.h5", "unlabelled")
+    return root / "scans.h5"
+
+
+def test_images_without_labels_serve_the_first_stage_alone(
+    unlabelled, small_store, teacher, cache, tmp_path
+):
+    store = Store.open(unlabelled)
+    assert store.case(store.ids[0]).labels is None
+    said = []
+    both = [small_store, unlabelled]
+    distill("light", both, teacher, tmp_path / "both", SMALL, report=said.append)
+    labelled = len(Store.open(small_store).splits.train.ids)
+    assert any(line.startswith(f"{labelled} training") for line in said)
+    whole = sum(len(Store.open(path).splits.train.ids) for path in both)
+    rows = (tmp_path / "both" / "embedding" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(rows[0])["step"] == -(-whole // 3)
+    run(unlabelled, teacher, tmp_path / "alone", "decoder.epochs=0")
+    with pytest.raises(InputError, match="no training"):
+        run(unlabelled, teacher, tmp_path / "refused")

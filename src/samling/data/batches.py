@@ -43,13 +43,21 @@ def read_planes(
     parts: Sequence[tuple[Store, TrainSplit | ValSplit]],
     input_size: int,
     intensity: Intensity | None = None,
+    *,
+    unlabelled: bool = False,
 ) -> Planes:
-    """Read cases of training or validation at model size. There is no way to pass a test split."""
+    """Read cases of training or validation at model size. There is no way to pass a test split.
+
+    Args:
+        unlabelled: cases without labels too, with an empty label: only where labels are not looked at.
+    """
     images: list[NDArray[np.uint8]] = []
     labels: list[NDArray[np.uint8]] = []
     names: list[str] = []
     for store, split in parts:
         for case_id in split.ids:
+            if not (unlabelled or store.meta(case_id).labelled):
+                continue
             case = store.case(case_id)
             height, width = case.image.shape
             frame = Frame(height, width, input_size)

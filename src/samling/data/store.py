@@ -38,7 +38,7 @@ class StoreWriter:
         self.finished = False
 
     def add(self, case: Case) -> None:
-        """Store a case; labels None are stored as all zeros.
+        """Store a case; one without labels (None) stays one without.
 
         Its image is (H, W) whole numbers 0..65535, or -1024..64511 for Hounsfield units.
 
@@ -192,7 +192,7 @@ class Store:
         return self._rows[id]
 
     def case(self, id: str) -> Case:
-        """Read a case; its labels are always there (all zeros: nothing here).
+        """Read a case; labels None: nobody looked. All zeros: nothing here.
 
         Raises:
             InputError: no such case, or its pixels are damaged.
@@ -202,7 +202,7 @@ class Store:
         return Case(
             id=row.id,
             image=image.astype(np.float32) - (CT_OFFSET if row.hounsfield else 0),
-            labels=labels,
+            labels=labels if row.labelled else None,
             spacing_mm=row.spacing_mm,
             patient=row.patient,
             group=row.group,
@@ -280,6 +280,7 @@ def _digest_tables(
         # 1 is read back as 1.0: both must give the same text
         spacing = None if row.spacing_mm is None else [float(step) for step in row.spacing_mm]
         about = [row.id, row.group, row.category, spacing, *([True] if row.hounsfield else [])]
+        about += [] if row.labelled else ["unlabelled"]
         digest.update(json.dumps(about).encode())
     digest.update(json.dumps(classes).encode())
     digest.update(splits.hash.encode())

@@ -204,7 +204,8 @@ def _over(
     rows: list[Row] = []
     started = reported = time.perf_counter()
     for done, case_id in enumerate(split.ids, start=1):
-        rows += rows_of(store.case(case_id))
+        case = store.case(case_id)
+        rows += rows_of(case) if case.labels is not None else []
         now = time.perf_counter()
         last = done == len(split.ids)
         if last or now - reported > REPORT_EVERY_SECONDS:

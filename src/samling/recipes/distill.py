@@ -40,9 +40,9 @@ def distill(
     """Distil `teacher` into the light model on the training cases of `stores`.
 
     The student begins with the teacher's prompt encoder and mask decoder. Stage 1 (`out`/embedding)
-    needs no labels: the student's embedding is regressed on the teacher's, cached once. Stage 2
-    (`out`/decoder) tunes with simulated prompts. The result is a base: base.safetensors and
-    base.json. An interrupted run goes on where it stopped.
+    needs no labels, and takes images without any: the student's embedding is regressed on the
+    teacher's, cached once. Stage 2 (`out`/decoder) tunes with simulated prompts. The result is a
+    base: base.safetensors and base.json. An interrupted run goes on where it stopped.
 
     Returns:
         The run folder, usable as `--base`.
@@ -65,11 +65,13 @@ def distill(
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = student.model.to(device)
         take_over_decoder(model, master)
-        train, val = read_training(opened, model.input_size)
+        size = model.input_size
         if settings.embedding.epochs:
             cache = open_cache(whole, model, settings.embedding)
-            fill_cache(cache, master.to(device), settings.embedding, train, val, report)
-            regress(model, master.level_widths, cache, settings, train, val, out, report)
+            seen = read_training(opened, size, unlabelled=True)
+            fill_cache(cache, master.to(device), settings.embedding, *seen, report)
+            regress(model, master.level_widths, cache, settings, *seen, out, report)
+        train, val = read_training(opened, size, unlabelled=not settings.decoder.epochs)
         threshold = tune(model, settings, train, val, out, report)
         card = _card(settings, student.card, master_card, opened, threshold)
         save_base(out, model, card)

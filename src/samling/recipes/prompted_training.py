@@ -22,14 +22,18 @@ from samling.training.randomness import generator
 Report = Callable[[str], None]
 
 
-def read_training(stores: list[Store], size: int) -> tuple[Planes, Planes]:
-    """Training and validation cases of all stores at `size` px.
+def read_training(
+    stores: list[Store], size: int, *, unlabelled: bool = False
+) -> tuple[Planes, Planes]:
+    """Training and validation cases of all stores at `size` px, those without labels only if asked.
 
     Raises:
         InputError: there are none of one kind.
     """
-    train = read_planes([(store, store.splits.train) for store in stores], size)
-    val = read_planes([(store, store.splits.val) for store in stores], size)
+    train = read_planes(
+        [(store, store.splits.train) for store in stores], size, unlabelled=unlabelled
+    )
+    val = read_planes([(store, store.splits.val) for store in stores], size, unlabelled=unlabelled)
     if not len(train) or not len(val):
         names = ", ".join(str(store.path) for store in stores)
         raise InputError(names, "has no training or no validation case", "prepare more images")
