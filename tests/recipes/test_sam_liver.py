@@ -138,7 +138,7 @@ def test_few_shot_takes_so_many_patients_and_no_more(scans, tmp_path):
     with pytest.raises(InputError, match="which the recipe does not know"):
         adapt("sam-liver", [scans], tmp_path / "c", "untrained",
               [*SMALL, "classes.names=[liver]"], report=silent)  # fmt: skip
-    assert not (tmp_path / "c" / "adapter.json").exists()
+    assert not (tmp_path / "c").exists()
 
 
 def test_the_bundle_answers_for_both_classes(trained, tmp_path):

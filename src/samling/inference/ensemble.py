@@ -64,7 +64,7 @@ class Ensemble:
             if self.flips:
                 mirrored = np.ascontiguousarray(slab[..., ::-1])
                 total += class_probabilities(member, mirrored)[..., ::-1]
-        mean = total / self.votes
+        mean = total / np.float32(self.votes)
         return mean, _entropy(mean).max(axis=0)
 
 
@@ -95,7 +95,8 @@ def class_probabilities(segmenter: Segmenter, slab: NDArray[np.generic]) -> NDAr
 class SliceAnswer(NamedTuple):
     """One slice of a volume, segmented."""
 
-    index: int
+    place: int
+    """Which slice, from 0."""
     labels: NDArray[np.uint8]
     """(H, W) class numbers; where classes overlap the higher one."""
     uncertainty: NDArray[np.uint8]

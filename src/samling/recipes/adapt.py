@@ -17,6 +17,7 @@ from samling.recipes.prompted_training import (
     Report,
     Seeing,
     calibrate,
+    check_training,
     read_training,
     run_training,
     trained_prompts,
@@ -49,6 +50,7 @@ def adapt(
     """
     settings = load_recipe(AdaptRecipe, recipe, overrides or [])
     opened = [Store.open(path) for path in stores]
+    check_training(opened, seeing_of(settings))  # before a run folder is made
     foundation = load_base(base)
     with locked(out):
         open_run(out, settings, opened, foundation.card)

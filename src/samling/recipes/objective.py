@@ -113,7 +113,7 @@ def _one_class(masks: BoolArray, rng: np.random.Generator) -> BoolArray:
     """(B, K, S, S) -> (B, S, S): of every image one of the classes it shows."""
     if masks.shape[1] == 1:
         return masks[:, 0]
-    shown = masks.any(axis=(2, 3))
+    shown: BoolArray = np.asarray(masks.any(axis=(2, 3)))
     drawn = [rng.choice(np.flatnonzero(row)) if row.any() else 0 for row in shown]
     return masks[np.arange(len(masks)), drawn]
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -144,7 +144,12 @@ class _Survey:
     thumbnails: list[NDArray[np.float32]] = field(default_factory=list)
     parts: dict[str, str | None] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    highest_class: int = 0
+    highest: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def highest_class(self) -> int:
+        """Of all labels."""
+        return max(self.highest.values(), default=0)
 
     def read(self, listing: Listing, root: Path, keep: Callable[[Case], None]) -> None:
         self.problems += [relative(problem, root) for problem in listing.problems]
@@ -158,8 +163,7 @@ class _Survey:
             self.rows.append(CaseMeta.of(case))
             self.thumbnails.append(thumbnail(case.image))
             self.parts[case.id] = checked.entry.part
-            if case.labels is not None:
-                self.highest_class = max(self.highest_class, int(case.labels.max()))
+            self.highest[case.id] = 0 if case.labels is None else int(case.labels.max())
         if not self.rows:
             errors = [problem for problem in self.problems if problem.severity == "error"]
             first = errors[0] if errors else Problem(str(root), "no image was found", "add images")
@@ -185,7 +189,7 @@ def _plan(
     rows = [replace(row, group=group) for row, group in zip(survey.rows, groups, strict=True)]
     notes: list[str] = []
     if by != "group":
-        return _Plan(rows, pairs, _leaking_split(rows, by, seed, notes), notes)
+        return _Plan(rows, pairs, _leaking_split(rows, survey.highest, by, seed, notes), notes)
     if any(survey.parts.values()):
         splits = _given_split(rows, survey.parts, listing, root, seed, notes)
     elif committed := _committed_for(rows, (name, listing.public_name), notes):
@@ -200,9 +204,13 @@ def _plan(
     return _Plan(rows, pairs, splits, notes)
 
 
-def _leaking_split(rows: Sequence[CaseMeta], by: str, seed: int, notes: list[str]) -> Splits:
-    """Slices or blocks of slices at random, whoever's they are."""
-    splits = split_by_group(without_groups(rows, by), seed=seed)
+def _leaking_split(
+    rows: Sequence[CaseMeta], highest: Mapping[str, int], by: str, seed: int, notes: list[str]
+) -> Splits:
+    """Slices or blocks of slices at random, whoever's they are; stratified by the classes they show."""
+    shown = [replace(row, category=str(highest[row.id])) for row in rows]
+    fractions = (0.8, 0.1, 0.1) if by == "slice" else (0.6, 0.2, 0.2)  # blocks are few
+    splits = split_by_group(without_groups(shown, by), fractions, seed)
     crossing = len(crossing_groups(splits, rows))
     notes.append(f"LEAKS ON PURPOSE: {crossing} groups lie on several sides of this split by {by}")
     return replace(splits, rule=splits.rule.replace("by group", f"by {by}, leaking"))

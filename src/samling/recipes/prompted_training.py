@@ -10,7 +10,15 @@ import torch
 
 from samling.config import TrainingSection
 from samling.data.augment import Augmentation, augment
-from samling.data.batches import Planes, balanced_batches, close_ups, epoch_batches, read_planes
+from samling.data.batches import (
+    Planes,
+    balanced_batches,
+    check_window,
+    class_numbers,
+    close_ups,
+    epoch_batches,
+    read_planes,
+)
 from samling.data.intensity import Intensity
 from samling.data.splits import TrainSplit
 from samling.data.store import Store
@@ -62,6 +70,18 @@ def read_training(
         names = ", ".join(str(store.path) for store in stores)
         raise InputError(names, "has no training or no validation case", "prepare more images")
     return train, val
+
+
+def check_training(stores: list[Store], seeing: Seeing) -> None:
+    """Refuse what `read_training` would, without reading an image.
+
+    Raises:
+        InputError: a class that is not known, a window without Hounsfield units, too few groups.
+    """
+    for store in stores:
+        class_numbers(store, seeing.classes)
+        for case_id in (*_few(store, seeing.groups, seeing.seed).ids, *store.splits.val.ids):
+            check_window(store, case_id, seeing.intensity)
 
 
 def _few(store: Store, groups: int | None, seed: int) -> TrainSplit:
