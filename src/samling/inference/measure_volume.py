@@ -54,7 +54,7 @@ def measure_volume(
     for number, name in enumerate(classes, start=1):
         own = labels == number
         levels = np.flatnonzero(own.any(axis=(1, 2)))
-        region = box_of(own) if len(levels) else (slice(0, 0),) * 3
+        region = box_of(own) if len(levels) else (slice(0, 1),) * 3
         start = region[0].start
         # part numbers take four bytes per voxel: only where the class is
         parts, count = ndimage.label(own[region], _TOUCHING)

@@ -152,6 +152,13 @@ def _leaks(store: "Store") -> list[str]:
     ]
 
 
+def _through_window(base: AnySegmenter, card: Card) -> AnySegmenter:
+    """The base, seeing Hounsfield units as the adapted model does: from -1000 to bone all is grey."""
+    if card.window_hu is None or not isinstance(base, Segmenter):
+        return base
+    return Segmenter(base.backend, base.card.model_copy(update={"window_hu": card.window_hu}))
+
+
 def check_no_leak(card: Card, store: "Store", model: str) -> None:
     """Refuse a model that was trained on this data set under another split.
 
@@ -285,6 +292,7 @@ def _measure(
         try:
             base = load(card.base)
             check_no_leak(base.card, store, card.base)
+            base = _through_window(base, card)
         except InputError as error:
             measured.notes.append(f"{label}: not measured. {error}")
             say(measured.notes[-1])

@@ -105,6 +105,8 @@ def predict(
     for asked in source.common or ():
         segmenter.require(asked.prompt)
     notes += _unused(source, [*files, *volumes])
+    if files and (options.others or options.volume.flips or options.volume.span):
+        notes.append("--with, --flips and --slices are for volumes: images were seen without them")
     results = ResultFolder(out, segmenter.card.classes)
     run = _Run(segmenter, source, options, results, failed, notes)
     run.files(files)
