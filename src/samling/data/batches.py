@@ -13,7 +13,7 @@ from samling.data.splits import TrainSplit, ValSplit
 from samling.data.store import Store
 from samling.errors import InputError
 from samling.prompts.frame import Frame
-from samling.prompts.sampling import components, tight_box
+from samling.prompts.sampling import objects, tight_box
 from samling.prompts.zoom import region_around
 
 
@@ -23,7 +23,7 @@ class Planes:
 
     Args:
         images: (N, S, S) grey, 0..255 for [0, 1]; (N, 3, S, S) with the slices before and after.
-        labels: (N, S, S) 0 or 1, or class numbers.
+        labels: (N, S, S) classes, 0 for none.
         names: `<store>/<case id>` of each.
         known: (N, K) whether a case's labels would show class k + 1; None: they show all.
     """
@@ -37,7 +37,7 @@ class Planes:
         return len(self.names)
 
     def tensors(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Images (B, 1 | 3, S, S) float32 in [0, 1] and labels (B, S, S) float32."""
+        """Images (B, 1 | 3, S, S) float32 in [0, 1] and labels (B, S, S) float32: classes, 0 for none."""
         images = torch.from_numpy(self.images[indices]).float() / 255
         images = images.unsqueeze(1) if images.ndim == 3 else images
         return images, torch.from_numpy(self.labels[indices]).float()
@@ -59,7 +59,7 @@ def read_planes(
 
     Args:
         intensity: what is done to values; neighbouring slices come with a store that reads them.
-        classes: names of the class numbers wanted; empty: 1 for whatever is labelled.
+        classes: names of the class numbers wanted; empty: each store's own numbers.
 
     Raises:
         InputError: a window, but a store without Hounsfield units; a label of a class not named.
@@ -92,19 +92,18 @@ def read_planes(
 
 
 def class_numbers(store: Store, classes: tuple[str, ...]) -> NDArray[np.uint8]:
-    """(256,) table: class number of a store -> number among `classes` (any label 1 if empty).
+    """(256,) table: class number of a store -> number among `classes` (the same if empty).
 
     Raises:
         InputError: the store has a class that is not among them.
     """
-    numbers = np.ones(256, np.uint8)
-    numbers[0] = 0
+    numbers = np.arange(256, dtype=np.uint8)
     for number, name in enumerate(store.classes, start=1):
         if classes and name not in classes:
             problem = f"has labels of the class '{name}', which the recipe does not know"
             remedy = f"its classes.names are {', '.join(classes)}: name all, or none"
             raise InputError(store.path, problem, remedy)
-        numbers[number] = classes.index(name) + 1 if classes else 1
+        numbers[number] = classes.index(name) + 1 if classes else number
     return numbers
 
 
@@ -125,9 +124,7 @@ def close_ups(planes: Planes, factor: float) -> Planes:
     Made from the planes, so a little softer than what `Segmenter` sees; cases without object drop out.
     """
     found = [
-        (index, parts[0])
-        for index, label in enumerate(planes.labels)
-        if (parts := components(label > 0))
+        (index, parts[0]) for index, label in enumerate(planes.labels) if (parts := objects(label))
     ]
     size = planes.images.shape[-1]
     images, labels = np.zeros((2, len(found), size, size), np.uint8)

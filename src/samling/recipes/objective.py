@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -12,7 +13,7 @@ from samling.losses import bce, boundary, dice, focal, hard_iou, mask_iou
 from samling.models.contract import Embedding, MaskLogits, Promptable, PromptTokens
 from samling.prompts.frame import Frame
 from samling.prompts.prompt import Prompt
-from samling.prompts.sampling import BoolArray, components, correct, prompt_of
+from samling.prompts.sampling import BoolArray, components, correct, objects, prompt_of
 
 Terms = dict[str, Tensor]
 BOX_JITTER = (0.0, 0.0, 0.05, 0.1, 0.15)
@@ -38,6 +39,12 @@ class Answers:
         planes = labels.unsqueeze(1)
         inside = planes >= numbers if self.nested or len(self.names) == 1 else planes == numbers
         return inside.to(labels.dtype)
+
+    def objects(self, plane: NDArray[np.uint8]) -> list[BoolArray]:
+        """What a user may point at in class numbers (S, S): a liver is pointed at with its tumours."""
+        if not self.nested:
+            return objects(plane)
+        return [part for k in range(1, plane.max() + 1) for part in components(plane >= k)]
 
     def prompts(self) -> list[Prompt]:
         """The automatic prompt of every class."""
@@ -80,12 +87,11 @@ def prompted_terms(
 ) -> Terms:
     """Loss terms of one prompt kind on an encoded batch.
 
-    `automatic` wants the whole label from no prompt; `box` and `points` want one component, drawn
-    at random, of every image that has any. Where classes are told apart, `automatic` wants all of
-    them, the others a component of a class drawn at random.
+    `automatic` wants every class at once from no prompt, or each of them where they are told apart;
+    `box` and `points` want one object, drawn at random, of every image that has any.
 
     Args:
-        labels: (B, S, S) float 0 or 1, or class numbers.
+        labels: (B, S, S) float, classes, 0 for none.
         kind: `box`, `points` or `automatic`.
         known: (B, K) which classes the labels would show; the others teach nothing.
 
@@ -94,8 +100,8 @@ def prompted_terms(
     """
     if kind == "automatic":
         return _automatic_terms(model, embedding, labels, weights, answers, known)
-    planes = _one_class(answers.masks(labels).detach().cpu().numpy() > 0.5, rng)
-    found = {index: parts for index, plane in enumerate(planes) if (parts := components(plane))}
+    planes = labels.detach().cpu().numpy().astype(np.uint8)
+    found = {i: parts for i, plane in enumerate(planes) if (parts := answers.objects(plane))}
     if not found:
         return {}
     targets = [parts[rng.integers(len(parts))] for parts in found.values()]
@@ -107,15 +113,6 @@ def prompted_terms(
         prompts = _corrected(model, chosen, prompts, targets, rng)
     tokens = to_tokens(prompts, labels.shape[-1], labels.device)
     return mask_terms(model.decode(chosen, tokens), wanted, weights)
-
-
-def _one_class(masks: BoolArray, rng: np.random.Generator) -> BoolArray:
-    """(B, K, S, S) -> (B, S, S): of every image one of the classes it shows."""
-    if masks.shape[1] == 1:
-        return masks[:, 0]
-    shown: BoolArray = np.asarray(masks.any(axis=(2, 3)))
-    drawn = [rng.choice(np.flatnonzero(row)) if row.any() else 0 for row in shown]
-    return masks[np.arange(len(masks)), drawn]
 
 
 def mask_terms(

@@ -8,7 +8,7 @@ from torch import Tensor
 from samling.config import TrainingSection
 from samling.data.batches import Planes
 from samling.models.contract import Embedding, Promptable
-from samling.prompts.sampling import components, simulate
+from samling.prompts.sampling import objects, simulate
 from samling.recipes.objective import (
     TOGETHER,
     Answers,
@@ -36,9 +36,9 @@ def score(
 ) -> dict[str, float]:
     """Mean Dice per prompt kind, and their mean as `score`, which chooses the epoch.
 
-    Box and points: the largest component alone, of the first class. Automatic: the union, or every
-    class on the images whose labels would show it, empty images included. With `closer` (see
-    `close_ups`) boxes are answered from there, as the finished model will do.
+    Box and points: the largest object alone. Automatic: the union, or every class on the images whose
+    labels would show it, empty images included. With `closer` (see `close_ups`) boxes are answered
+    from there, as the finished model will do.
     """
     found = _scores(model, settings, val, closer, seed, kind, (0.0,), answers)
     means = {protocol: float(values[0]) for protocol, values in found.items()}
@@ -111,7 +111,8 @@ def _means(
                     rows = planes.knows(indices, len(answers.names))[:, k]
                     answered = _automatic(model, embedding, masks, answers, k, rows)
                 else:
-                    answered = _prompted(model, embedding, masks[:, 0], protocol, rng)
+                    shown = masks[:, 0] if answers.nested else labels
+                    answered = _prompted(model, embedding, shown, protocol, rng)
                 if answered is not None:
                     scores.append(_dice(*answered, thresholds))
     nothing = np.zeros(len(thresholds))
@@ -148,7 +149,7 @@ def _prompted(
 ) -> tuple[Tensor, Tensor] | None:
     """Logits and the masks that were wanted; None if there is nothing to point at."""
     size = labels.shape[-1]
-    planes = labels.cpu().numpy() > 0.5
+    planes = labels.cpu().numpy().astype(np.uint8)
     prompts = {index: simulate(plane, protocol, rng) for index, plane in enumerate(planes)}
     keep = [index for index, found in prompts.items() if found]
     if not keep:
@@ -158,5 +159,5 @@ def _prompted(
 
 
 def _largest(labels: Tensor) -> Tensor:
-    planes = [components(plane)[0] for plane in labels.cpu().numpy() > 0.5]
+    planes = [objects(plane)[0] for plane in labels.cpu().numpy().astype(np.uint8)]
     return torch.from_numpy(np.stack(planes)).to(labels)
