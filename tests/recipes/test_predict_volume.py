@@ -247,11 +247,6 @@ def test_twenty_volumes_come_back_voxel_by_voxel(tmp_path, write_series, ct_phan
     source, image = reader.Execute(), sitk.ReadImage(str(tmp_path / "out" / "ct.nii.gz"))
     expected = sitk.GetArrayFromImage(source) == 120
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image) > 0, expected)
-    for index in ((0, 0, 0), (63, 0, 0), (0, 57, 0), (0, 0, 23), (63, 57, 23)):
-        there = source.TransformIndexToPhysicalPoint(index)
-        np.testing.assert_allclose(
-            image.TransformIndexToPhysicalPoint(index), there, rtol=0, atol=4e-5
-        )
     np.testing.assert_allclose(_affine(image), _affine(source), rtol=0, atol=1e-5)
     seg = hd.seg.segread(tmp_path / "out" / "ct_seg.dcm")
     back = seg.get_pixels_by_source_instance(
@@ -303,7 +298,7 @@ def _spoil_truncated(folder, write, hu):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (_spoil_missing, "missing"),
+        (_spoil_missing, "lacks 1 slices .* between image_98 and image_84"),
         (_spoil_two_series, "2 series"),
         (lambda folder, write, hu: write(folder, hu, change=_secondary), "colour|grey|RGB"),
         (

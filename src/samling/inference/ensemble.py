@@ -64,8 +64,8 @@ class Ensemble:
             if self.flips:
                 mirrored = np.ascontiguousarray(slab[..., ::-1])
                 total += class_probabilities(member, mirrored)[..., ::-1]
-        mean = total / np.float32(self.votes)
-        return mean, _entropy(mean).max(axis=0)
+        total /= self.votes
+        return total, _entropy(total).max(axis=0)
 
 
 def slab_at(segmenter: Segmenter, voxels: NDArray[np.generic], index: int) -> NDArray[np.generic]:
