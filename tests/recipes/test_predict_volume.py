@@ -266,7 +266,7 @@ def _affine(image) -> np.ndarray:
 
 
 def _secondary(k, dataset):
-    dataset.Modality, dataset.PhotometricInterpretation = "OT", "RGB"
+    dataset.Modality, dataset.PhotometricInterpretation = "XC", "RGB"
     dataset.SamplesPerPixel, dataset.PlanarConfiguration = 3, 0
     dataset.BitsAllocated = dataset.BitsStored = 8
     dataset.HighBit, dataset.PixelData = 7, bytes(3 * dataset.Rows * dataset.Columns)

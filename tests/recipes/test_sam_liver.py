@@ -141,6 +141,21 @@ def test_few_shot_takes_so_many_patients_and_no_more(scans, tmp_path):
     assert not (tmp_path / "c").exists()
 
 
+def test_what_a_recipe_cannot_see_is_refused_before_anything_is_written(tiny_store, tmp_path):
+    name = Store.open(tiny_store).classes[0]
+    windowed = [*SMALL, f"classes.names=[{name}]"]
+    plain = [*windowed, "intensity.window=null", "intensity.slices=3"]
+    for changes, words in (
+        (windowed, "no Hounsfield units"),
+        (plain, "no slices that lie beside each other"),
+        ([*plain, "training.zoom=2"], "cannot be combined with zoom"),
+        ([*windowed, "intensity.window=livre"], "'livre' is no window"),
+    ):
+        with pytest.raises(InputError, match=words):
+            adapt("sam-liver", [tiny_store], tmp_path / "a", "untrained", changes, report=silent)
+    assert not (tmp_path / "a").exists()
+
+
 def test_the_bundle_answers_for_both_classes(trained, tmp_path):
     pytest.importorskip("onnxscript")
     from samling.recipes.export import export

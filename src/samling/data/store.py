@@ -234,6 +234,11 @@ class Store:
             planes.append(plane - (CT_OFFSET if other.hounsfield else 0))
         return np.stack(planes)
 
+    @property
+    def has_neighbours(self) -> bool:
+        """Whether any two cases are slices beside each other."""
+        return any(_beside(id, 1) in self._rows for id in self.ids)
+
     def verify(self) -> None:
         """Read everything and compare with the content hash.
 

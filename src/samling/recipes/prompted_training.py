@@ -76,10 +76,14 @@ def check_training(stores: list[Store], seeing: Seeing) -> None:
     """Refuse what `read_training` would, without reading an image.
 
     Raises:
-        InputError: a class that is not known, a window without Hounsfield units, too few groups.
+        InputError: a class that is not known, a window without Hounsfield units, too few groups, no
+            neighbouring slices.
     """
     for store in stores:
         class_numbers(store, seeing.classes)
+        if seeing.slices == 3 and not store.has_neighbours:
+            problem = "holds no slices that lie beside each other"
+            raise InputError(store.path, problem, "leave intensity.slices at 1")
         for case_id in (*_few(store, seeing.groups, seeing.seed).ids, *store.splits.val.ids):
             check_window(store, case_id, seeing.intensity)
 
