@@ -10,20 +10,30 @@ import typer
 from samling.errors import InputError, explain_machine
 from samling.options import (
     Boxes,
+    ClassName,
     Clean,
     Data,
+    Flips,
     Formats,
     Inputs,
+    Mean,
     Model,
+    Others,
     Points,
     PromptFile,
+    Protocols,
     Recipe,
     Rest,
     Results,
     Run,
     SeriesName,
     SliceNumber,
+    SliceSpan,
+    Split,
+    SplitBy,
+    StoreFile,
     Window,
+    span,
 )
 
 DONE, SOME_FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
@@ -99,6 +109,7 @@ def prepare(
         str | None, typer.Option("--name", help="Name of the data set; else the folder's.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the split, where none is committed.")] = 0,
+    split_by: SplitBy = "group",
 ) -> None:
     """Check a data set and write it as one store.
 
@@ -111,7 +122,7 @@ def prepare(
     """
     from samling.recipes.prepare import prepare as recipe
 
-    report = recipe(data, out, layout, name=name, seed=seed)
+    report = recipe(data, out, layout, name=name, seed=seed, by=split_by)
     say(report.text())
     if any(problem.severity == "error" for problem in report.problems):
         raise typer.Exit(SOME_FAILED)
@@ -167,25 +178,12 @@ def distill(
 @app.command()
 def evaluate(
     model: Model,
-    data: Annotated[
-        Path, typer.Option("--data", metavar="STORE.h5", help="Store made by prepare.")
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Folder of the results.")],
-    split: Annotated[
-        str, typer.Option("--split", metavar="val|test", help="Look at test once, at the end.")
-    ] = "val",
-    prompts: Annotated[
-        str,
-        typer.Option(
-            "--prompts",
-            help="Commas between: box, jitter5/10/20, point1/3/5, clicks3, noc90 (clicks until "
-            "Dice 0.90), auto; or all.",
-        ),
-    ] = "box,jitter10,point1,auto",
-    mean: Annotated[
-        str,
-        typer.Option("--mean", metavar="image|patient", help="What weighs the same in a mean."),
-    ] = "image",
+    data: StoreFile,
+    out: Results,
+    split: Split = "val",
+    prompts: Protocols = "box,jitter10,point1,auto",
+    mean: Mean = "image",
+    class_name: ClassName = "",
 ) -> None:
     """Measure a model on a split.
 
@@ -196,10 +194,12 @@ def evaluate(
 
     Example: samling evaluate runs/mine --data my.h5 --split val -o runs/mine/val
     """
+    from samling.recipes.evaluate import Counting
     from samling.recipes.evaluate import evaluate as recipe
 
     kinds = [kind.strip() for kind in prompts.split(",") if kind.strip()]
-    say(recipe(model, data, out, split, kinds, mean_over=mean, progress=say))
+    counting = Counting(mean, class_name)
+    say(recipe(model, data, out, split, kinds, counting=counting, progress=say))
 
 
 @app.command()
@@ -263,7 +263,10 @@ def predict(
     window: Window = None,
     series: SeriesName = None,
     slice_: SliceNumber = None,
+    slices: SliceSpan = None,
     clean: Clean = "",
+    with_: Others = None,
+    flips: Flips = False,
 ) -> None:
     """Segment images and volumes and measure what was found.
 
@@ -274,7 +277,9 @@ def predict(
     A folder of DICOM slices, a zip of them or a volume file is segmented slice by slice; a box on
     one slice is carried to its neighbours until the object ends. Written are NIfTI and DICOM SEG on
     the source's own grid, a picture of several slices, and volumes.csv: millilitres, number of
-    lesions, diameters, share of the whole. With --format dicom-seg ultrasound gets a DICOM SEG too.
+    lesions, diameters, share of the whole. Several models (--with) and mirrored slices (--flips) are
+    averaged; a NIfTI beside the result shows where they are unsure, in percent. With --format
+    dicom-seg ultrasound gets a DICOM SEG too.
 
     Example: samling predict runs/mine scan.png -o out --box 120,80,260,190
 
@@ -288,8 +293,8 @@ def predict(
     boxes = [numbers(text, "--box", (4,)) for text in box or []]
     points = [numbers(text, "--point", (2, 3)) for text in point or []]
     formats = tuple(dict.fromkeys(part.strip() for part in format.split(",") if part.strip()))
-    volume = VolumeOptions(formats, series, slice_, CleanUp.parse(clean))
-    options = PredictOptions(window, volume)
+    volume = VolumeOptions(formats, series, slice_, span(slices), CleanUp.parse(clean), flips=flips)
+    options = PredictOptions(window, volume, tuple(with_ or ()))
     summary = recipe(model, inputs, out, boxes, points, prompts, auto, options)
     say(summary)
     if summary.failed:

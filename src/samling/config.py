@@ -2,10 +2,10 @@
 
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from samling.errors import InputError
 
@@ -40,6 +40,10 @@ class LossSection(Section):
     mask_iou: float = Field(default=1.0, ge=0)
     boundary: float = Field(default=2.0, ge=0)
     presence: float = Field(default=1.0, ge=0, description="automatic mode: is anything there?")
+    bce: float = Field(default=0.0, ge=0, description="binary cross-entropy")
+    inner: float = Field(
+        default=1.0, ge=0, description="bce: weight of a pixel of any class but the first (tumour)"
+    )
     boundary_form: Literal["kervadec", "hausdorff"] = "kervadec"
 
 
@@ -62,6 +66,11 @@ class AugmentSection(Section):
     crop: float = Field(default=0.75, gt=0, le=1)
     enlarge: float = Field(default=1.1, ge=1)
     gain: float = Field(default=0.15, ge=0, lt=1)
+    shear_degrees: float = Field(default=0.0, ge=0, le=45)
+    shift: float = Field(default=0.0, ge=0, le=0.5, description="share of the square")
+    operations: int = Field(
+        default=0, ge=0, description="so many kinds of change per image (RandAugment); 0: all"
+    )
     zoom_chance: float = Field(
         default=0.0, ge=0, le=1, description="share of images seen close up around an object"
     )
@@ -95,15 +104,58 @@ class TrainingSection(Section):
     augment: AugmentSection = AugmentSection()
 
 
+class IntensitySection(Section):
+    """What is done to values before the network sees them; the card keeps it for prediction."""
+
+    window: str | tuple[float, float] | None = Field(
+        default=None, description="CT: name of a window, or [centre, width] in Hounsfield units"
+    )
+    clahe: float | None = Field(default=None, gt=0, le=40, description="clip limit")
+    slices: Literal[1, 3] = Field(
+        default=1, description="3: the slices before and after are channels too (2.5-D)"
+    )
+
+
+class ClassesSection(Section):
+    """The classes that automatic mode tells apart."""
+
+    names: tuple[str, ...] = Field(
+        default=(), description="as the stores name them; none: all labels are one object"
+    )
+    nested: bool = Field(default=False, description="each class lies inside the one before it")
+
+
+DecoderPart = bool | Literal["last"]
+
+
 class AdaptRecipe(Section):
     """Recipe of `samling adapt`."""
 
     name: str
     seed: int = Field(default=0, ge=0)
+    intensity: IntensitySection = IntensitySection()
+    classes: ClassesSection = ClassesSection()
     adapter: AdapterSection = AdapterSection()
-    train_decoder: bool = Field(default=False, description="tune the mask decoder too")
+    train_decoder: DecoderPart = Field(
+        default=False, description="tune the mask decoder too; last: what follows its transformer"
+    )
     train_encoder: bool = Field(default=False, description="full fine-tuning, for comparison")
+    fusion: bool = Field(
+        default=False, description="new skips from all levels of the encoder into the decoder"
+    )
+    anatomy: bool = Field(
+        default=False, description="automatic prompts made from the image, see models/anatomy.py"
+    )
+    groups: int | None = Field(
+        default=None, ge=1, description="few-shot: train on so many patients, drawn by the seed"
+    )
     training: TrainingSection = TrainingSection()
+
+    @model_validator(mode="after")
+    def _zoom_sees_one_slice(self) -> Self:
+        if self.intensity.slices > 1 and (self.training.zoom or self.training.augment.zoom_chance):
+            raise ValueError("intensity.slices 3 cannot be combined with zoom")
+        return self
 
 
 class EmbeddingSection(Section):

@@ -150,6 +150,34 @@ def test_close_ups_are_taken_of_objects_alone_and_as_often_as_asked():
     assert torch.equal(relabelled[~close], labels[~close])
 
 
+def test_shear_and_shift_move_image_and_label_alike():
+    plan = Augmentation(**STILL | {"shear_degrees": 20, "shift": 0.1})
+    images, labels = moved(plan)
+    torch.testing.assert_close((images[:, 0] > 0.5).float(), labels, atol=1.0, rtol=0)
+    wrong = ((images[:, 0] > 0.5).float() - labels).abs().sum((1, 2))
+    assert wrong.max() < 30  # at the rim: bilinear beside nearest
+    torch.testing.assert_close(labels.sum((1, 2)), torch.full((200,), 314.0), atol=20, rtol=0)
+    offsets = centroids(labels)
+    assert offsets[:, 1].std() > 2  # a shear along x alone would leave rows where they were
+    assert (offsets - torch.tensor([0.0, -18.0])).abs().max() < 0.2 * 48 + 18 * np.tan(
+        np.deg2rad(20)
+    ) + 1
+
+
+def test_randaugment_gives_every_image_so_many_kinds_of_change():
+    kinds = {"flip": True, "gain": 0.3, "shift": 0.2, "operations": 1}
+    images, labels = discs(300, centre=(40, 30))
+    plan = Augmentation(**STILL | kinds)
+    seen, relabelled = augment(images, labels, plan, np.random.default_rng(0))
+    inside = (relabelled > 0.5).unsqueeze(1)
+    brightness = torch.where(inside, seen, 0).sum((1, 2, 3)) / inside.sum((1, 2, 3))
+    darker = brightness < 0.9
+    elsewhere = (relabelled != labels).flatten(1).any(1)
+    assert not (darker & elsewhere).any()  # never two of them
+    assert 10 < darker.sum() < 60  # one of six kinds, half of these brighten what is white already
+    assert 40 < elsewhere.sum() < 140
+
+
 def test_a_tone_curve_keeps_order_black_and_white():
     ramp = torch.linspace(0, 1, 64 * 64).view(1, 1, 64, 64).expand(50, -1, -1, -1)
     toned = retone(ramp, 1.0, np.random.default_rng(0)).flatten(1)

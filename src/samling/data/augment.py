@@ -14,6 +14,8 @@ from samling.prompts.sampling import objects, tight_box
 
 TONE_PIECES, TONE_CONCENTRATION = 8, 0.6
 
+KINDS = ("rotation", "flip", "scale", "intensity", "shear", "shift")
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -25,6 +27,11 @@ class Augmentation:
         crop: smallest side of the random crop, as a share of the square (1: no crop).
         enlarge: largest share by which the content is shrunk instead (1: never).
         gain: intensity times 1 ± gain, gamma 2^±gain.
+        shear_degrees: shear along x by up to ± this angle.
+        shift: move by up to ± this share of the square.
+        operations: RandAugment (Cubuk et al. 2020, arXiv 1909.13719): every image gets so many kinds of
+            change of the list rotation, flip, scale (`crop` and `enlarge`), intensity, shear, shift,
+            drawn at random, each within its range; 0: all of them.
         zoom_chance: share of the images with an object that are seen close up instead: a square of
             1.4 to 3 times the object, stretched to [0, 1] again, as `prompts.zoom` shows it.
         tone_chance: share of the images with another tone curve, see `retone`.
@@ -36,6 +43,9 @@ class Augmentation:
     crop: float = 0.75
     enlarge: float = 1.1
     gain: float = 0.15
+    shear_degrees: float = 0.0
+    shift: float = 0.0
+    operations: int = 0
     zoom_chance: float = 0.0
     tone_chance: float = 0.0
     speckle: float = 0.0
@@ -44,11 +54,12 @@ class Augmentation:
 def augment(
     images: Tensor, labels: Tensor, plan: Augmentation, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Change images (B, 1, S, S) in [0, 1] and labels (B, S, S) alike; what falls outside is 0.
+    """Change images (B, C, S, S) in [0, 1] and labels (B, S, S) alike; what falls outside is 0.
 
     The order: place, tone, speckle, gain.
     """
-    affine = _affine(len(images), plan, rng)
+    chosen = _chosen(len(images), plan, rng)
+    affine = _affine(chosen, plan, rng)
     close = _zoom(affine, labels, plan, rng) if plan.zoom_chance else []
     matrices = torch.from_numpy(affine).to(images.device)
     grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
@@ -59,7 +70,8 @@ def augment(
     planes = labels.unsqueeze(1).to(images.dtype)
     relabelled = F.grid_sample(planes, grid, mode="nearest", align_corners=False)
     moved = _speckle(retone(moved, plan.tone_chance, rng), plan.speckle, rng)
-    return _intensity(moved, plan.gain, rng), relabelled.squeeze(1).to(labels.dtype)
+    gain = plan.gain * chosen["intensity"]
+    return _intensity(moved, gain, rng), relabelled.squeeze(1).to(labels.dtype)
 
 
 def retone(images: Tensor, chance: float, rng: np.random.Generator) -> Tensor:
@@ -91,16 +103,36 @@ def _speckle(images: Tensor, most: float, rng: np.random.Generator) -> Tensor:
     return (images * (1 + torch.from_numpy(noise).to(images.device))).clamp(0, 1)
 
 
-def _affine(count: int, plan: Augmentation, rng: np.random.Generator) -> np.ndarray:
+def _chosen(count: int, plan: Augmentation, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Kind of change -> (B,) whether an image gets it."""
+    if not plan.operations:
+        return {kind: np.ones(count, bool) for kind in KINDS}
+    ranks = rng.random((count, len(KINDS))).argsort(axis=1)
+    return {kind: ranks[:, place] < plan.operations for place, kind in enumerate(KINDS)}
+
+
+def _affine(
+    chosen: dict[str, np.ndarray], plan: Augmentation, rng: np.random.Generator
+) -> np.ndarray:
     """(B, 2, 3) float32: output coordinates in [-1, 1] -> input coordinates."""
-    radians = np.deg2rad(rng.uniform(-1, 1, count) * plan.rotation_degrees)
-    scale = rng.uniform(plan.crop, plan.enlarge, count)
+    count = len(chosen["rotation"])
+    radians = np.deg2rad(rng.uniform(-1, 1, count) * plan.rotation_degrees) * chosen["rotation"]
+    scale = np.where(chosen["scale"], rng.uniform(plan.crop, plan.enlarge, count), 1.0)
     room = np.maximum(1 - scale, 0)[:, None]
     shift = rng.uniform(-1, 1, (count, 2)) * room
     mirror = np.where(rng.random(count) < 0.5, -1.0, 1.0) if plan.flip else np.ones(count)
+    mirror[~chosen["flip"]] = 1.0
     cosine, sine = scale * np.cos(radians), scale * np.sin(radians)
     rows = np.stack([cosine * mirror, -sine, shift[:, 0], sine * mirror, cosine, shift[:, 1]], 1)
-    return rows.reshape(count, 2, 3).astype(np.float32)
+    affine = rows.reshape(count, 2, 3)
+    if plan.shear_degrees:
+        angles = rng.uniform(-1, 1, count) * plan.shear_degrees * chosen["shear"]
+        affine[:, :, 1] += affine[:, :, 0] * np.tan(np.deg2rad(angles))[:, None]
+    if plan.shift:
+        affine[:, :, 2] += (
+            2 * plan.shift * rng.uniform(-1, 1, (count, 2)) * chosen["shift"][:, None]
+        )
+    return affine.astype(np.float32)
 
 
 def _zoom(
@@ -125,11 +157,11 @@ def _zoom(
     return close
 
 
-def _intensity(images: Tensor, gain: float, rng: np.random.Generator) -> Tensor:
-    if gain == 0:
+def _intensity(images: Tensor, gain: np.ndarray, rng: np.random.Generator) -> Tensor:
+    if not gain.any():
         return images
-    shape = (len(images), 1, 1, 1)
-    factor = torch.from_numpy(1 + rng.uniform(-gain, gain, shape).astype(np.float32))
-    gamma = torch.from_numpy(2 ** rng.uniform(-gain, gain, shape).astype(np.float32))
+    gain = gain.reshape(-1, 1, 1, 1)
+    factor = torch.from_numpy(1 + rng.uniform(-gain, gain).astype(np.float32))
+    gamma = torch.from_numpy(2 ** rng.uniform(-gain, gain).astype(np.float32))
     device = images.device
     return (images.clamp(0, 1) ** gamma.to(device) * factor.to(device)).clamp(0, 1)

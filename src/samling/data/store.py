@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -138,10 +139,17 @@ class Store:
     Args:
         path: the file.
         file: the same, open.
+
+    Attributes:
+        neighbours: whether `case` reads the slices before and after, too.
+        only: (number, nested): labels that `case` gives are 1 where this class is, nested: or one
+            after it; None: all classes, by number.
     """
 
     def __init__(self, path: Path, file: h5py.File) -> None:
         self.path = path
+        self.neighbours = False
+        self.only: tuple[int, bool] | None = None
         self._file: h5py.File | None = file
         self._process = os.getpid()
         self.name = str(file.attrs["name"])
@@ -199,6 +207,9 @@ class Store:
         """
         row = self.meta(id)
         image, labels = self._planes(row)
+        if self.only is not None:
+            number, nested = self.only
+            labels = (labels >= number if nested else labels == number).astype(np.uint8)
         return Case(
             id=row.id,
             image=image.astype(np.float32) - (CT_OFFSET if row.hounsfield else 0),
@@ -210,7 +221,23 @@ class Store:
             modality=row.modality,
             source=Path(row.source) if row.source else None,
             hounsfield=row.hounsfield,
+            neighbours=self._neighbours(row, image.shape) if self.neighbours else None,
         )
+
+    def _neighbours(self, row: CaseMeta, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """(2, H, W) the slices beside a slice of a volume, by the number that ends its id."""
+        planes = []
+        for step in (-1, 1):
+            other = self._rows.get(_beside(row.id, step), row)
+            other = other if (other.height, other.width) == shape else row
+            plane = self._planes(other)[0].astype(np.float32)
+            planes.append(plane - (CT_OFFSET if other.hounsfield else 0))
+        return np.stack(planes)
+
+    @property
+    def has_neighbours(self) -> bool:
+        """Whether any two cases are slices beside each other."""
+        return any(_beside(id, 1) in self._rows for id in self.ids)
 
     def verify(self) -> None:
         """Read everything and compare with the content hash.
@@ -250,6 +277,16 @@ class Store:
             return image, _plane(file, f"labels/{key}", row, ("uint8",))
         except (OSError, KeyError, ValueError, RuntimeError) as error:
             raise InputError(self.path, f"is damaged at '{row.id}' ({error})", _AGAIN) from error
+
+
+def _beside(id: str, step: int) -> str:
+    """Id of the slice `step` further in the same volume; "" if this is no slice of one.
+
+    >>> _beside("patient1_s0041", 1)
+    'patient1_s0042'
+    """
+    match = re.fullmatch(r"(.+_s)(\d{4,})", id)
+    return f"{match[1]}{int(match[2]) + step:04d}" if match else ""
 
 
 def _key(index: int) -> str:

@@ -69,6 +69,11 @@ class Answer:
         return float(np.mean(found)) if found else None
 
 
+def seen_by(segmenter: Asked[E], case: Case) -> NDArray[np.float32]:
+    """What a segmenter is shown of a case: (H, W), or (3, H, W) with its neighbours."""
+    return case.slab if segmenter.card.slices == 3 else case.image
+
+
 def truth(case: Case) -> BoolArray:
     """(H, W) all labelled pixels of a case, whatever their class."""
     return classes_of(case) > 0

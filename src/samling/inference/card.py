@@ -45,7 +45,14 @@ class Card(BaseModel):
     )
     token_padding: TokenPadding = Field(default="points", description="see prompts/prompt.py")
     prompts: tuple[PromptKind, ...] = Field(description="prompt kinds the weights were trained for")
+    slices: Literal[1, 3] = Field(
+        default=1, description="3: the network sees the slices before and after as channels too"
+    )
     classes: tuple[str, ...] = Field(default=("object",), min_length=1)
+    automatic: Literal["together", "separate", "nested"] = Field(
+        default="together",
+        description="one answer for all classes, one per class, or one per class inside the one before",
+    )
     mask_threshold: float = Field(default=0.0, description="logit above which a pixel is inside")
     presence_threshold: float = Field(
         default=0.5, ge=0, le=1, description="automatic: below it nothing is here"
@@ -63,6 +70,11 @@ class Card(BaseModel):
     trained_on: tuple[str, ...] = Field(default=(), description="names of the stores trained on")
     licence: str = "unknown"
     adapter: dict[str, int | float | str | bool | list[str] | list[int] | None] | None = None
+
+    @property
+    def answers(self) -> int:
+        """How many masks automatic mode gives."""
+        return 1 if self.automatic == "together" else len(self.classes)
 
     @property
     def intensity_steps(self) -> Intensity:

@@ -49,13 +49,16 @@ class OnnxBackend:
         self._no_mask = np.zeros((1, 1, side, side), dtype=np.float32)
 
     def encode(self, plane: NDArray[np.float32]) -> Encoding:
-        """(S, S) model input in [0, 1] -> its encoding."""
-        image = np.ascontiguousarray(plane, dtype=np.float32)[None, None]
+        """(S, S) or (3, S, S) model input in [0, 1] -> its encoding."""
+        image = np.ascontiguousarray(plane, dtype=np.float32)
+        image = image[None, None] if image.ndim == 2 else image[None]
         outputs = dict(zip(self._outputs, self._encoder.run(None, {"image": image}), strict=True))
         presence = outputs.get("presence")
         skips = tuple(outputs[name] for name in SKIPS if name in outputs)
         return Encoding(
-            outputs["image_embeddings"], None if presence is None else float(presence[0]), skips
+            outputs["image_embeddings"],
+            None if presence is None else tuple(presence.ravel().tolist()),
+            skips,
         )
 
     def decode(

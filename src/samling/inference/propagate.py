@@ -1,12 +1,14 @@
-"""Volumes slice by slice: automatic on every slice, or prompts carried from one slice to the next."""
+"""Volumes slice by slice: prompts carried from one slice to the next."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from samling.inference.segmenter import EncodedImage, Segmenter, box_around
+from samling.inference.ensemble import slab_at
+from samling.inference.regions import box_around
+from samling.inference.segmenter import EncodedImage, Segmenter
 from samling.prompts.prompt import Prompt
 
 Mask = NDArray[np.bool_]
@@ -27,21 +29,6 @@ class StopRule:
     quality: float = 0.5
     overlap: float = 0.5
     typical: float = 0.6
-
-
-def segment_slices(
-    segmenter: Segmenter, voxels: NDArray[np.generic], indices: Iterable[int]
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Automatic mode on some slices of (D, H, W): slice index and class numbers (H, W).
-
-    Raises:
-        InputError: the model has no automatic mode.
-    """
-    for index in indices:
-        labels = np.zeros(voxels.shape[1:], np.uint8)
-        for found in segmenter.segment(voxels[index], [Prompt()]):
-            labels[found.mask] = segmenter.card.classes.index(found.class_name) + 1
-        yield index, labels
 
 
 def propagate(
@@ -66,7 +53,7 @@ def propagate(
         InputError: a prompt does not fit the slice or the model.
     """
     segmenter.check(prompts, (voxels.shape[1], voxels.shape[2]))
-    first = segmenter.encode(voxels[start])
+    first = segmenter.encode(slab_at(segmenter, voxels, start))
     found = [_answer(segmenter, first, prompt) for prompt in prompts]
     usual = [_range(voxels[start], one.mask) for one in found]
     yield start, [one.mask for one in found]
@@ -75,7 +62,7 @@ def propagate(
         alive: list[_Answer | None] = [one if one.mask.any() else None for one in found]
         index = start + direction
         while 0 <= index < len(voxels) and any(one is not None for one in alive):
-            encoded = segmenter.encode(voxels[index])
+            encoded = segmenter.encode(slab_at(segmenter, voxels, index))
             alive = [
                 None if one is None else _carry(segmenter, encoded, one, values, stop)
                 for one, values in zip(alive, usual, strict=True)

@@ -16,6 +16,7 @@ from samling.recipes.build import load_torch, new_base, save_base, trainee
 from samling.recipes.embedding_stage import check_pair, fill_cache, open_cache, regress
 from samling.recipes.prompted_training import (
     Report,
+    Seeing,
     calibrate,
     read_training,
     run_training,
@@ -68,10 +69,10 @@ def distill(
         size = model.input_size
         if settings.embedding.epochs:
             cache = open_cache(whole, model, settings.embedding)
-            seen = read_training(opened, size, unlabelled=True)
+            seen = read_training(opened, size, Seeing(unlabelled=True))
             fill_cache(cache, master.to(device), settings.embedding, *seen, report)
             regress(model, master.level_widths, cache, settings, *seen, out, report)
-        train, val = read_training(opened, size, unlabelled=not settings.decoder.epochs)
+        train, val = read_training(opened, size, Seeing(unlabelled=not settings.decoder.epochs))
         threshold = tune(model, settings, train, val, out, report)
         card = _card(settings, student.card, master_card, opened, threshold)
         save_base(out, model, card)
