@@ -98,7 +98,7 @@ def test_a_file_that_is_no_yaml_is_refused(write, tmp_path):
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones(tmp_path):
     for name in ("lg-medsegg", tmp_path, tmp_path / "none.yaml"):
-        with pytest.raises(InputError, match=r"no such recipe.*lg-medseg, light, serial"):
+        with pytest.raises(InputError, match=r"no such recipe.*lg-medseg, light, lora, serial"):
             load_recipe(AdaptRecipe, name, [])
 
 

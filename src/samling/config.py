@@ -19,12 +19,12 @@ class Section(BaseModel):
 class AdapterSection(Section):
     """Which adapter goes where."""
 
-    kind: Literal["lr", "serial", "ch", "none"] = "lr"
+    kind: Literal["lr", "serial", "ch", "lora", "med2d", "none"] = "lr"
     sites: tuple[str, ...] = Field(
         default=("conv", "mlp"), description="`kind` or `kind:stage`; see Sam.sites"
     )
     placement: Literal["parallel", "serial"] = "parallel"
-    rank: int = Field(default=16, ge=1, description="k, clamped to min(d, r) per site")
+    rank: int = Field(default=16, ge=1, description="lr: k, clamped to min(d, r) per site; lora: r")
     reduction: int = Field(default=8, ge=1, description="bottleneck r = d / reduction")
     tied: bool = False
     edges: Literal["magnitude", "concatenation"] = Field(
@@ -84,6 +84,9 @@ class TrainingSection(Section):
     batch_size: int = Field(default=16, ge=1)
     balance: float = Field(
         default=1.0, ge=0, le=1, description="share of a store: its size to this power; 0: equal"
+    )
+    images_per_epoch: int | None = Field(
+        default=None, ge=1, description="fewer or more than there are; by the same shares"
     )
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     loss: LossSection = LossSection()

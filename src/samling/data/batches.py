@@ -94,21 +94,27 @@ def epoch_batches(
 
 
 def balanced_batches(
-    planes: Planes, exponent: float, batch_size: int, rng: np.random.Generator
+    planes: Planes,
+    exponent: float,
+    batch_size: int,
+    rng: np.random.Generator,
+    count: int | None = None,
 ) -> Iterator[NDArray[np.int64]]:
-    """As `epoch_batches`, as many cases, but of every store in proportion to its size ** `exponent`.
+    """Batches of `count` cases, of every store in proportion to its size ** `exponent`.
 
-    1 leaves the stores as large as they are (every case once), 0 makes them equal. A case of a
-    large store may be left out of an epoch; one of a small store comes several times.
+    1 leaves the stores as large as they are (every case once, if `count` is None, which means as many
+    cases as there are), 0 makes them equal. A case of a large store may be left out of an epoch;
+    one of a small store comes several times.
     """
     stores = np.array([name.partition("/")[0] for name in planes.names])
     names, sizes = np.unique(stores, return_counts=True)
     share = sizes**exponent / np.sum(sizes**exponent)
     drawn = []
-    for name, count in zip(names, np.rint(share * len(planes)).astype(int), strict=True):
+    wanted = np.rint(share * (count or len(planes))).astype(int)
+    for name, amount in zip(names, wanted, strict=True):
         own = np.flatnonzero(stores == name)
-        rounds = [rng.permutation(own) for _ in range(-(-count // len(own)))]
-        drawn.append(np.concatenate(rounds)[:count] if rounds else own[:0])
+        rounds = [rng.permutation(own) for _ in range(-(-amount // len(own)))]
+        drawn.append(np.concatenate(rounds)[:amount] if rounds else own[:0])
     yield from _batches(rng.permutation(np.concatenate(drawn)), batch_size)
 
 

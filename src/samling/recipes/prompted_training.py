@@ -57,7 +57,7 @@ def run_training(
     parameters = adapted.parameters()
     device = parameters[0].device
     kind = _precision(settings, device)
-    steps = -(-len(train) // settings.batch_size)
+    steps = -(-(settings.images_per_epoch or len(train)) // settings.batch_size)
     report(
         f"{len(train)} training and {len(val)} validation images, {steps} steps an epoch, {kind}"
     )
@@ -88,8 +88,9 @@ def _epoch_steps(
     epoch: int,
 ) -> Iterator[Callable[[], tuple[Terms, int]]]:
     order = generator(seed, "order", epoch)
-    if settings.balance < 1:
-        batches = balanced_batches(planes, settings.balance, settings.batch_size, order)
+    count = settings.images_per_epoch
+    if settings.balance < 1 or count:
+        batches = balanced_batches(planes, settings.balance, settings.batch_size, order, count)
     else:
         batches = epoch_batches(len(planes), settings.batch_size, order)
     for number, indices in enumerate(batches):
