@@ -147,3 +147,8 @@ def test_recipes_do_not_change_after_loading():
     recipe = load_recipe(AdaptRecipe, "lg-medseg", [])
     with pytest.raises(ValueError, match="frozen"):
         recipe.seed = 1
+
+
+def test_a_wrong_override_is_blamed_and_not_the_file():
+    with pytest.raises(InputError, match=r"^training\.epochs=x: "):
+        load_recipe(AdaptRecipe, "lg-medseg", ["training.epochs=x"])

@@ -70,13 +70,16 @@ def doctor(
     """Say what this machine can do.
 
     Versions, weights found, expected seconds per image. With DATA, the checks of `prepare` run on
-    every image, and nothing is written.
+    every image instead of timing, and nothing is written; the exit code is 1 if files cannot be used.
 
     Example: samling doctor my_images/
     """
     from samling.recipes.doctor import doctor as recipe
 
-    say(recipe(data))
+    found = recipe(data)
+    say(found)
+    if found.errors:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -65,6 +65,10 @@ class AugmentSection(Section):
     zoom_chance: float = Field(
         default=0.0, ge=0, le=1, description="share of images seen close up around an object"
     )
+    tone_chance: float = Field(
+        default=0.0, ge=0, le=1, description="share of images with a random tone curve"
+    )
+    speckle: float = Field(default=0.0, ge=0, le=0.5, description="strongest multiplied noise")
 
 
 PromptName = Literal["box", "points", "automatic"]
@@ -111,6 +115,9 @@ class EmbeddingSection(Section):
     epochs: int = Field(default=10, ge=0)
     batch_size: int = Field(default=16, ge=1)
     flips: bool = Field(default=True, description="cache mirrored embeddings too")
+    tone_chance: float = Field(
+        default=0.0, ge=0, le=1, description="share the student sees with another tone curve"
+    )
     mse: float = Field(default=1.0, ge=0, description="weight: squared error of the embedding")
     cosine: float = Field(default=1.0, ge=0, description="weight: its direction, cell by cell")
     levels: float = Field(default=0.0, ge=0, description="weight: deep supervision of every stage")
@@ -191,10 +198,12 @@ def load_recipe(kind: type[R], recipe: str | Path, overrides: list[str]) -> R:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
+        typed = next((given for given in overrides if given.partition("=")[0] == field), None)
+        where = typed or f"{path} {field}"
         if first["type"] == "extra_forbidden":
             keys = ", ".join(_keys_beside(kind, first["loc"]))
-            raise InputError(f"{path} {field}", "is no setting", f"use one of {keys}") from None
-        raise InputError(f"{path} {field}", first["msg"], "give a value of that kind") from None
+            raise InputError(where, "is no setting", f"use one of {keys}") from None
+        raise InputError(where, first["msg"], "give a value of that kind") from None
 
 
 def _keys_beside(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

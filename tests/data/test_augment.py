@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from samling.data.augment import Augmentation, augment
+from samling.data.augment import Augmentation, augment, retone
 
 STILL = {"rotation_degrees": 0, "flip": False, "crop": 1, "enlarge": 1, "gain": 0}
 
@@ -148,3 +148,33 @@ def test_close_ups_are_taken_of_objects_alone_and_as_often_as_asked():
     assert 75 < close[100:].sum() < 125
     torch.testing.assert_close(seen[~close], images[~close])
     assert torch.equal(relabelled[~close], labels[~close])
+
+
+def test_a_tone_curve_keeps_order_black_and_white():
+    ramp = torch.linspace(0, 1, 64 * 64).view(1, 1, 64, 64).expand(50, -1, -1, -1)
+    toned = retone(ramp, 1.0, np.random.default_rng(0)).flatten(1)
+    torch.testing.assert_close(toned[:, 0], torch.zeros(50))
+    torch.testing.assert_close(toned[:, -1], torch.ones(50))
+    assert (toned.diff(dim=1) >= -1e-6).all()
+    assert (toned - ramp.flatten(1)).abs().amax(1).min() > 0.02
+    # The mean curve of a symmetric Dirichlet distribution is the identity
+    many = retone(ramp[:1].expand(4000, -1, -1, -1)[..., ::16, ::16], 1.0, np.random.default_rng(1))
+    torch.testing.assert_close(many.mean(0), ramp[0, :, ::16, ::16], atol=0.02, rtol=0)
+
+
+def test_tone_changes_as_many_images_as_asked():
+    images = torch.rand(400, 1, 8, 8)
+    toned = retone(images, 0.25, np.random.default_rng(0))
+    share = (toned != images).flatten(1).any(1).float().mean()
+    assert 0.18 < share < 0.32
+    assert retone(images, 0.0, np.random.default_rng(0)) is images
+
+
+def test_speckle_is_multiplied_and_bounded():
+    plan = Augmentation(**STILL, speckle=0.2)
+    images, labels = torch.full((60, 1, 32, 32), 0.5), torch.zeros(60, 32, 32)
+    images[:, :, :4] = 0
+    seen, _ = augment(images, labels, plan, np.random.default_rng(0))
+    assert (seen[:, :, :4] == 0).all()
+    spread = seen[:, :, 4:].flatten(1).std(1) / 0.5
+    assert spread.max() < 0.22 and spread.min() < 0.05

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from samling.prompts.sampling import components, tight_box
+from samling.prompts.sampling import objects, tight_box
+
+TONE_PIECES, TONE_CONCENTRATION = 8, 0.6
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Augmentation:
         gain: intensity times 1 ± gain, gamma 2^±gain.
         zoom_chance: share of the images with an object that are seen close up instead: a square of
             1.4 to 3 times the object, stretched to [0, 1] again, as `prompts.zoom` shows it.
+        tone_chance: share of the images with another tone curve, see `retone`.
+        speckle: largest standard deviation of noise that is multiplied in, pixel by pixel.
     """
 
     rotation_degrees: float = 15.0
@@ -33,12 +37,17 @@ class Augmentation:
     enlarge: float = 1.1
     gain: float = 0.15
     zoom_chance: float = 0.0
+    tone_chance: float = 0.0
+    speckle: float = 0.0
 
 
 def augment(
     images: Tensor, labels: Tensor, plan: Augmentation, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Change images (B, 1, S, S) in [0, 1] and labels (B, S, S) alike; what falls outside is 0."""
+    """Change images (B, 1, S, S) in [0, 1] and labels (B, S, S) alike; what falls outside is 0.
+
+    The order: place, tone, speckle, gain.
+    """
     affine = _affine(len(images), plan, rng)
     close = _zoom(affine, labels, plan, rng) if plan.zoom_chance else []
     matrices = torch.from_numpy(affine).to(images.device)
@@ -49,7 +58,37 @@ def augment(
         moved[close] = (moved[close] - low) / (high - low).clamp(min=1e-3)
     planes = labels.unsqueeze(1).to(images.dtype)
     relabelled = F.grid_sample(planes, grid, mode="nearest", align_corners=False)
+    moved = _speckle(retone(moved, plan.tone_chance, rng), plan.speckle, rng)
     return _intensity(moved, plan.gain, rng), relabelled.squeeze(1).to(labels.dtype)
+
+
+def retone(images: Tensor, chance: float, rng: np.random.Generator) -> Tensor:
+    """Give some of the images (B, 1, S, S) in [0, 1] a random monotone tone curve.
+
+    Black stays black and white white; between them eight straight pieces climb by shares drawn from a
+    Dirichlet distribution (0.6). So a model meets other windows, gammas and devices than its training
+    images had (after the non-linear transform of Models Genesis, arXiv 1908.06912).
+    """
+    chosen = np.flatnonzero(rng.random(len(images)) < chance) if chance else np.empty(0, int)
+    if not len(chosen):
+        return images
+    climbs = rng.dirichlet(np.full(TONE_PIECES, TONE_CONCENTRATION), len(chosen)).cumsum(1)
+    knots = np.pad(climbs, ((0, 0), (1, 0))).clip(0, 1).astype(np.float32)
+    heights = torch.from_numpy(knots).to(images.device)
+    place = images[chosen].flatten(1).clamp(0, 1) * TONE_PIECES
+    piece = place.floor().clamp(max=TONE_PIECES - 1).long()
+    low, high = heights.gather(1, piece), heights.gather(1, piece + 1)
+    toned = images.clone()
+    toned[chosen] = (low + (high - low) * (place - piece)).view_as(images[chosen])
+    return toned
+
+
+def _speckle(images: Tensor, most: float, rng: np.random.Generator) -> Tensor:
+    if most == 0:
+        return images
+    noise = rng.standard_normal(images.shape, dtype=np.float32)
+    noise *= rng.uniform(0, most, (len(images), 1, 1, 1)).astype(np.float32)
+    return (images * (1 + torch.from_numpy(noise).to(images.device))).clamp(0, 1)
 
 
 def _affine(count: int, plan: Augmentation, rng: np.random.Generator) -> np.ndarray:
@@ -72,7 +111,7 @@ def _zoom(
     size = labels.shape[-1]
     close = []
     for index in chosen:
-        parts = components(labels[index].cpu().numpy() > 0.5)
+        parts = objects(labels[index].cpu().numpy().astype(np.uint8))
         if not parts:
             continue
         x0, y0, x1, y1 = tight_box(parts[rng.integers(len(parts))])

@@ -12,7 +12,7 @@ from samling.data.intensity import Intensity, to_model
 from samling.data.splits import TrainSplit, ValSplit
 from samling.data.store import Store
 from samling.prompts.frame import Frame
-from samling.prompts.sampling import components, tight_box
+from samling.prompts.sampling import objects, tight_box
 from samling.prompts.zoom import region_around
 
 
@@ -22,7 +22,7 @@ class Planes:
 
     Args:
         images: (N, S, S) grey, 0..255 for [0, 1].
-        labels: (N, S, S) 0 or 1.
+        labels: (N, S, S) classes, 0 for none.
         names: `<store>/<case id>` of each.
     """
 
@@ -34,7 +34,7 @@ class Planes:
         return len(self.names)
 
     def tensors(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Images (B, 1, S, S) float32 in [0, 1] and labels (B, S, S) float32 in {0, 1}."""
+        """Images (B, 1, S, S) float32 in [0, 1] and labels (B, S, S) float32: classes, 0 for none."""
         images = torch.from_numpy(self.images[indices]).unsqueeze(1).float() / 255
         return images, torch.from_numpy(self.labels[indices]).float()
 
@@ -55,7 +55,7 @@ def read_planes(
             frame = Frame(height, width, input_size)
             images.append(np.rint(to_model(case.image, frame, intensity) * 255).astype(np.uint8))
             label = np.zeros_like(case.image, np.uint8) if case.labels is None else case.labels
-            labels.append((frame.labels_to_model(label) > 0).astype(np.uint8))
+            labels.append(frame.labels_to_model(label))
             names.append(f"{store.name}/{case_id}")
     shape = (0, input_size, input_size)
     return Planes(
@@ -71,9 +71,7 @@ def close_ups(planes: Planes, factor: float) -> Planes:
     Made from the planes, so a little softer than what `Segmenter` sees; cases without object drop out.
     """
     found = [
-        (index, parts[0])
-        for index, label in enumerate(planes.labels)
-        if (parts := components(label > 0))
+        (index, parts[0]) for index, label in enumerate(planes.labels) if (parts := objects(label))
     ]
     size = planes.images.shape[-1]
     images, labels = np.zeros((2, len(found), size, size), np.uint8)

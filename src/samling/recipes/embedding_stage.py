@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from samling.cache import cache_folder, cache_limit
 from samling.config import DistillRecipe, EmbeddingSection
+from samling.data.augment import retone
 from samling.data.batches import Planes, epoch_batches
 from samling.distillation.cache import EmbeddingCache
 from samling.distillation.decoupled import embedding_terms
@@ -184,6 +185,8 @@ def _step(
     section, device = stage.settings.embedding, stage.device
     wanted, rest = stage.wanted(planes).tensor_split([EMBEDDING_CHANNELS], dim=1)
     images = torch.from_numpy(planes).unsqueeze(1).float().to(device) / 255
+    # The teacher saw the image as it is: the student learns to see through a change of tone
+    images = retone(images, section.tone_chance, rng)
     with precision(stage.kind, device):
         *levels, embedding = stage.model.levels(images)
         terms = embedding_terms(embedding.float(), wanted)

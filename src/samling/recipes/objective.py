@@ -10,7 +10,7 @@ from samling.losses import boundary, dice, focal, hard_iou, mask_iou
 from samling.models.contract import Embedding, MaskLogits, Promptable, PromptTokens
 from samling.prompts.frame import Frame
 from samling.prompts.prompt import Prompt
-from samling.prompts.sampling import BoolArray, components, correct, prompt_of
+from samling.prompts.sampling import BoolArray, correct, objects, prompt_of
 
 Terms = dict[str, Tensor]
 BOX_JITTER = (0.0, 0.0, 0.05, 0.1, 0.15)
@@ -41,20 +41,20 @@ def prompted_terms(
 ) -> Terms:
     """Loss terms of one prompt kind on an encoded batch.
 
-    `automatic` wants the whole label from no prompt; `box` and `points` want one component, drawn
+    `automatic` wants every class at once from no prompt; `box` and `points` want one object, drawn
     at random, of every image that has any.
 
     Args:
-        labels: (B, S, S) float 0 or 1.
+        labels: (B, S, S) float, classes, 0 for none.
         kind: `box`, `points` or `automatic`.
 
     Returns:
         Named terms; {} if no image has an object to point at.
     """
     if kind == "automatic":
-        return _automatic_terms(model, embedding, labels, weights)
-    planes = labels.detach().cpu().numpy() > 0.5
-    found = {index: parts for index, plane in enumerate(planes) if (parts := components(plane))}
+        return _automatic_terms(model, embedding, (labels > 0).to(labels), weights)
+    planes = labels.detach().cpu().numpy().astype(np.uint8)
+    found = {index: parts for index, plane in enumerate(planes) if (parts := objects(plane))}
     if not found:
         return {}
     targets = [parts[rng.integers(len(parts))] for parts in found.values()]

@@ -185,6 +185,11 @@ def _plan(survey: _Survey, listing: Listing, root: Path, name: str, seed: int) -
             "all cases are one group and on one side of the split; where an anonymised PatientID "
             "is the reason, name the patients in meta.csv, column case_id"
         )
+    if not any(row.patient or row.group for row in survey.rows) and not listing.official:
+        notes.append(
+            "no patient is known: images of one patient may be on both sides of the split, unless they "
+            "look alike; name the patients in meta.csv, column case_id"
+        )
     return _Plan(rows, pairs, splits, notes)
 
 

@@ -9,7 +9,7 @@ from samling.config import TrainingSection
 from samling.data.batches import Planes
 from samling.models.contract import Embedding, Promptable
 from samling.prompts.prompt import Prompt
-from samling.prompts.sampling import components, simulate
+from samling.prompts.sampling import objects, simulate
 from samling.recipes.objective import dice_scores, to_tokens
 from samling.training.loop import precision
 from samling.training.randomness import generator
@@ -30,7 +30,7 @@ def score(
 ) -> dict[str, float]:
     """Mean Dice per prompt kind, and their mean as `score`, which chooses the epoch.
 
-    Box and points: the largest component alone. Automatic: the union, empty images included. With
+    Box and points: the largest object alone. Automatic: the union, empty images included. With
     `closer` (see `close_ups`) boxes are answered from there, as the finished model will do.
     """
     found = _scores(model, settings, val, closer, seed, kind, (0.0,))
@@ -117,8 +117,8 @@ def _answer(
         if embedding.presence is not None:
             nothing = (embedding.presence < 0).view(-1, 1, 1, 1)
             logits = logits.masked_fill(nothing, _CERTAIN_NO)
-        return logits, labels
-    planes = labels.cpu().numpy() > 0.5
+        return logits, (labels > 0).to(labels)
+    planes = labels.cpu().numpy().astype(np.uint8)
     prompts = {index: simulate(plane, protocol, rng) for index, plane in enumerate(planes)}
     keep = [index for index, found in prompts.items() if found]
     if not keep:
@@ -128,5 +128,5 @@ def _answer(
 
 
 def _largest(labels: Tensor) -> Tensor:
-    planes = [components(plane)[0] for plane in labels.cpu().numpy() > 0.5]
+    planes = [objects(plane)[0] for plane in labels.cpu().numpy().astype(np.uint8)]
     return torch.from_numpy(np.stack(planes)).to(labels)
