@@ -67,7 +67,7 @@ def tables(out: Path) -> Iterator[str]:
     for method, title in ADAPTERS.items():
         means = " | ".join(_mean(scores, method, protocol) for protocol in PROMPTS)
         yield f"| {title} | {means} | {_cost(out / 'runs' / method)} |"
-    yield "\nMeans over the five organs of the means over images; the intervals, organ by organ, tight box:\n"
+    yield "\nMeans over the five organs; the intervals, organ by organ, tight box:\n"
     yield from _by_set(scores, "box", ADAPTERS)
     yield "### What was run\n"
     yield from _runs(out)

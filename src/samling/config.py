@@ -121,6 +121,9 @@ class EmbeddingSection(Section):
     mse: float = Field(default=1.0, ge=0, description="weight: squared error of the embedding")
     cosine: float = Field(default=1.0, ge=0, description="weight: its direction, cell by cell")
     levels: float = Field(default=0.0, ge=0, description="weight: deep supervision of every stage")
+    supervise: Literal["outputs", "parts"] = Field(
+        default="outputs", description="of a level: its output, or block, adapter and both (DSKD)"
+    )
     masks: float = Field(
         default=0.0, ge=0, description="weight: masks of the teacher's decoder, boxes from labels"
     )
@@ -133,6 +136,9 @@ class DistillRecipe(Section):
     name: str
     seed: int = Field(default=0, ge=0)
     student: str = Field(default="light", description="see models/architectures.py: ARCHITECTURES")
+    adapter: AdapterSection = Field(
+        default=AdapterSection(kind="none"), description="adapters that are part of the student"
+    )
     warm_start: bool = Field(
         default=True, description="start from LiteMedSAM's encoder where shapes fit"
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 from samling.data.intensity import Intensity, to_model
 from samling.data.splits import TrainSplit, ValSplit
 from samling.data.store import Store
-from samling.prompts.frame import Frame
+from samling.prompts.frame import Fit, Frame
 from samling.prompts.sampling import objects, tight_box
 from samling.prompts.zoom import region_around
 
@@ -24,14 +24,23 @@ class Planes:
         images: (N, S, S) grey, 0..255 for [0, 1].
         labels: (N, S, S) classes, 0 for none.
         names: `<store>/<case id>` of each.
+        inner: (N, 2) height and width of what is image, from the upper left corner; None: all of it.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     names: tuple[str, ...]
+    inner: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def padding(self) -> NDArray[np.bool_]:
+        """(N, S, S) which pixels are no image."""
+        side = np.arange(self.images.shape[-1])
+        inner = np.full((len(self), 2), len(side)) if self.inner is None else self.inner
+        below, right = (side >= inner[:, k, None] for k in (0, 1))
+        return below[:, :, None] | right[:, None, :]
 
     def tensors(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Images (B, 1, S, S) float32 in [0, 1] and labels (B, S, S) float32: classes, 0 for none."""
@@ -43,8 +52,10 @@ def read_planes(
     parts: Sequence[tuple[Store, TrainSplit | ValSplit]],
     input_size: int,
     intensity: Intensity | None = None,
+    fit: Fit = "pad",
 ) -> Planes:
     """Read cases of training or validation at model size. There is no way to pass a test split."""
+    inner: list[tuple[int, int]] = []
     images: list[NDArray[np.uint8]] = []
     labels: list[NDArray[np.uint8]] = []
     names: list[str] = []
@@ -52,7 +63,8 @@ def read_planes(
         for case_id in split.ids:
             case = store.case(case_id)
             height, width = case.image.shape
-            frame = Frame(height, width, input_size)
+            frame = Frame(height, width, input_size, fit)
+            inner.append(frame.inner)
             images.append(np.rint(to_model(case.image, frame, intensity) * 255).astype(np.uint8))
             label = np.zeros_like(case.image, np.uint8) if case.labels is None else case.labels
             labels.append(frame.labels_to_model(label))
@@ -62,6 +74,7 @@ def read_planes(
         np.stack(images) if images else np.zeros(shape, np.uint8),
         np.stack(labels) if labels else np.zeros(shape, np.uint8),
         tuple(names),
+        np.array(inner, np.int64).reshape(-1, 2),
     )
 
 

@@ -7,7 +7,7 @@ and log-compressed. Sound is lost on its way down, more in solid lesions (shadow
 """
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -32,6 +32,8 @@ _LOOKS = 2
 """Independent looks averaged per picture, as in a scanner's spatial compounding."""
 _SLIDE = 0.06
 """How far the probe moves between two frames of a patient, as a share of the picture's width."""
+_BREATH, _SWELLING = 40, 28
+"""Frames of a cine until the probe and the size of the lesions are where they were."""
 
 
 @dataclass(frozen=True)
@@ -82,23 +84,8 @@ def phantom(seed: int, size: tuple[int, int] = (256, 320)) -> Case:
     slide = float(rng.uniform(0, 2 * _SLIDE))
     offset = round(slide * width)
     growth = float(rng.uniform(0.88, 1.1)) if frame else 1.0
-    y, x = (np.indices(size) + 0.5) / height
-    lesions = [
-        replace(
-            lesion,
-            x=lesion.x - offset / height,
-            half_width=lesion.half_width * growth,
-            half_height=lesion.half_height * growth,
-        )
-        for lesion in lesions
-    ]
-    inside = [lesion.inside(x, y) for lesion in lesions]
-    strength = _with_lesions(tissue[:, offset : offset + width], lesions, inside, rng)
-    strength += _transmission(lesions, inside, height)
-    image = _scan(strength, np.random.default_rng([2, patient]), rng)
-    labels = np.zeros(size, dtype=np.uint8)
-    for distance in inside:
-        labels[distance <= 1] = 1
+    seen = tissue[:, offset : offset + width]
+    image, labels = _view(seen, lesions, offset, growth, np.random.default_rng([2, patient]), rng)
     name = f"patient{patient:05d}"
     return Case(
         id=f"phantom_{seed:06d}",
@@ -110,6 +97,66 @@ def phantom(seed: int, size: tuple[int, int] = (256, 320)) -> Case:
         category=category,
         modality="ultrasound",
     )
+
+
+def phantom_cine(
+    patient: int, count: int, size: tuple[int, int] = (256, 320)
+) -> Iterator[tuple[Picture, NDArray[np.uint8]]]:
+    """A loop of one patient: the probe slides to and fro, the lesions swell and shrink.
+
+    A breath takes 40 frames, the swelling (10 %) 28: every frame has new
+    speckle. In real
+    loops speckle moves with the tissue, so following is easier there than here.
+
+    Args:
+        patient: not negative; every fifth one, from 4, has no lesion.
+        count: frames, drawn one by one as they are asked for.
+        size: (height, width) in pixels, each at least 32.
+
+    Yields:
+        Image (H, W) of whole numbers 0..255 and labels (H, W) 0 or 1 (lesion).
+    """
+    if patient < 0 or min(size) < 32:
+        raise ValueError(f"a cine needs a patient >= 0 and sides >= 32 px, got {patient}, {size}")
+    tissue, lesions = _patient(patient, CATEGORIES[patient % len(CATEGORIES)], size)
+    width = size[1]
+    for index in range(count):
+        offset = round(_SLIDE * width * (1 + np.sin(2 * np.pi * index / _BREATH)))
+        growth = 1 + 0.1 * np.sin(2 * np.pi * index / _SWELLING)
+        seen = tissue[:, offset : offset + width]
+        machine, rng = (
+            np.random.default_rng([2, patient]),
+            np.random.default_rng([3, patient, index]),
+        )
+        yield _view(seen, lesions, offset, growth, machine, rng)
+
+
+def _view(
+    tissue: Array,
+    lesions: list[Lesion],
+    offset: int,
+    growth: float,
+    machine: np.random.Generator,
+    rng: np.random.Generator,
+) -> tuple[Picture, NDArray[np.uint8]]:
+    """Image and labels of tissue (H, W) that begins at `offset` pixels; lesions `growth` times as large."""
+    height = tissue.shape[0]
+    y, x = (np.indices(tissue.shape) + 0.5) / height
+    lesions = [
+        replace(
+            lesion,
+            x=lesion.x - offset / height,
+            half_width=lesion.half_width * growth,
+            half_height=lesion.half_height * growth,
+        )
+        for lesion in lesions
+    ]
+    inside = [lesion.inside(x, y) for lesion in lesions]
+    strength = _with_lesions(tissue, lesions, inside, rng) + _transmission(lesions, inside, height)
+    labels = np.zeros(tissue.shape, dtype=np.uint8)
+    for distance in inside:
+        labels[distance <= 1] = 1
+    return _scan(strength, machine, rng), labels
 
 
 def write_phantom_set(

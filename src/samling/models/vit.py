@@ -93,7 +93,7 @@ class VisionTransformer(SamVisionEncoder):  # type: ignore[misc]  # its types ar
 
     multiple = PATCH
     stride = PATCH
-    level_widths = skip_widths = ()
+    level_widths = skip_widths = level_strides = ()
 
     def __init__(self, shape: VitShape, input_size: int) -> None:
         super().__init__(
@@ -118,6 +118,10 @@ class VisionTransformer(SamVisionEncoder):  # type: ignore[misc]  # its types ar
         for layer in self.layers:
             x = layer(x)
         return [self.neck(x)]
+
+    def lateral(self, level: int) -> nn.Module:
+        """It has one grid and no levels: nothing stands behind its blocks."""
+        return nn.Identity()
 
     def sites(self, name: str) -> Sites:
         """`block` and `mlp` of every block; a stage is a quarter of them."""

@@ -83,6 +83,8 @@ def load_base(name: str | Path) -> Base:
     model = _sam(card.architecture, folder / "base.json", card.input_size)
     if not any(".bn." in key for key in state):  # distill folds them before its second stage
         fold_norms(model)
+    if card.own_adapter:
+        inject_section(model, AdapterSection.model_validate(card.own_adapter))
     load_strict(model, state, str(folder / "base.safetensors"))
     return Base(model.eval(), card.model_copy(update={"base": str(name)}))
 

@@ -13,6 +13,7 @@ from samling.data.batches import Planes, balanced_batches, close_ups, epoch_batc
 from samling.data.store import Store
 from samling.errors import InputError
 from samling.models.sam import Sam
+from samling.prompts.frame import Fit
 from samling.recipes.build import Trainee
 from samling.recipes.objective import prompted_terms, weighted_sum
 from samling.recipes.validation import best_threshold, score
@@ -22,14 +23,14 @@ from samling.training.randomness import generator
 Report = Callable[[str], None]
 
 
-def read_training(stores: list[Store], size: int) -> tuple[Planes, Planes]:
+def read_training(stores: list[Store], size: int, fit: Fit = "pad") -> tuple[Planes, Planes]:
     """Training and validation cases of all stores at `size` px.
 
     Raises:
         InputError: there are none of one kind.
     """
-    train = read_planes([(store, store.splits.train) for store in stores], size)
-    val = read_planes([(store, store.splits.val) for store in stores], size)
+    train = read_planes([(store, store.splits.train) for store in stores], size, fit=fit)
+    val = read_planes([(store, store.splits.val) for store in stores], size, fit=fit)
     if not len(train) or not len(val):
         names = ", ".join(str(store.path) for store in stores)
         raise InputError(names, "has no training or no validation case", "prepare more images")
