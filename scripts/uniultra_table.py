@@ -13,7 +13,7 @@ from lg_medseg_table import cell
 from safetensors import safe_open
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "uniultra.md"
-START, END = "<!-- tables: scripts/uniultra.sh -->", "<!-- end of the tables -->"
+START, END = "<!-- tables: a script writes them -->", "<!-- end of the tables -->"
 SETS = {
     "breast_busi": "breast (BUSI)",
     "thyroid_ddti": "thyroid (DDTI)",
@@ -42,22 +42,20 @@ ADAPTERS = {
 Scores = dict[tuple[str, str, str], dict[str, float]]
 
 
-def main(out: Path, page: Path) -> None:
-    """Replace what stands between the page's two markers; what was not measured is a dash."""
-    text = page.read_text(encoding="utf-8")
-    before, rest = text.split(START)
+def write_between(page: Path, made: str) -> None:
+    """Replace what stands between the page's two markers."""
+    before, rest = page.read_text(encoding="utf-8").split(START)
     after = rest.split(END)[1]
-    made = "\n".join(tables(out))
     page.write_text(f"{before}{START}\n\n{made}\n\n{END}{after}", encoding="utf-8")
     print(page)
 
 
 def tables(out: Path) -> Iterator[str]:
-    """All tables, line by line."""
-    scores = dict(_scores(out))
+    """All tables, line by line; what was not measured is a dash."""
+    scores = dict(scores_of(out))
     for protocol, words in PROMPTS.items():
         yield f"### One model for many organs: Dice, {words}\n"
-        yield from _by_set(scores, protocol, ONE_OR_MANY)
+        yield from by_set(scores, protocol, ONE_OR_MANY)
     yield "### Adapters on the same base, data and budget\n"
     yield (
         f"| | {' | '.join(f'Dice, {p}' for p in PROMPTS.values())} "
@@ -65,15 +63,15 @@ def tables(out: Path) -> Iterator[str]:
     )
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     for method, title in ADAPTERS.items():
-        means = " | ".join(_mean(scores, method, protocol) for protocol in PROMPTS)
+        means = " | ".join(mean_of(scores, method, protocol) for protocol in PROMPTS)
         yield f"| {title} | {means} | {_cost(out / 'runs' / method)} |"
     yield "\nMeans over the five organs; the intervals, organ by organ, tight box:\n"
-    yield from _by_set(scores, "box", ADAPTERS)
+    yield from by_set(scores, "box", ADAPTERS)
     yield "### What was run\n"
     yield from _runs(out)
 
 
-def _scores(out: Path) -> Iterator[tuple[tuple[str, str, str], dict[str, float]]]:
+def scores_of(out: Path) -> Iterator[tuple[tuple[str, str, str], dict[str, float]]]:
     """(set, method, protocol) -> mean Dice and its interval."""
     for name in SETS:
         path = out / "compare" / name / "comparison.json"
@@ -85,7 +83,8 @@ def _scores(out: Path) -> Iterator[tuple[tuple[str, str, str], dict[str, float]]
                 yield (name, score["method"], score["protocol"]), score["dice"]
 
 
-def _by_set(scores: Scores, protocol: str, methods: dict[str, str]) -> Iterator[str]:
+def by_set(scores: Scores, protocol: str, methods: dict[str, str]) -> Iterator[str]:
+    """A table of one prompt kind: a row per method, a column per set."""
     yield f"| | {' | '.join(SETS.values())} |"
     yield f"| --- |{' --- |' * len(SETS)}"
     for method, title in methods.items():
@@ -94,7 +93,8 @@ def _by_set(scores: Scores, protocol: str, methods: dict[str, str]) -> Iterator[
     yield ""
 
 
-def _mean(scores: Scores, method: str, protocol: str) -> str:
+def mean_of(scores: Scores, method: str, protocol: str) -> str:
+    """Mean over the sets, or a dash if one was not measured."""
     found = [scores.get((name, method, protocol)) for name in SETS]
     means = [score["mean"] for score in found if score is not None]
     return f"{sum(means) / len(means):.3f}" if len(means) == len(SETS) else "–"
@@ -103,7 +103,7 @@ def _mean(scores: Scores, method: str, protocol: str) -> str:
 def _cost(run: Path) -> str:
     """Trained weights, size of the file, seconds of a step and memory of the first epoch."""
     path = run / "adapter.safetensors"
-    rows = _metrics(run)
+    rows = metrics_of(run)
     if not path.is_file() or not rows:
         return "– | – | – | –"
     with safe_open(path, framework="np") as stream:
@@ -120,7 +120,7 @@ def _runs(out: Path) -> Iterator[str]:
     for path in sorted((out / "runs").rglob("metrics.jsonl")):
         if not (path.parent / "curves.png").is_file():
             continue
-        rows = _metrics(path.parent)
+        rows = metrics_of(path.parent)
         best = max(rows, key=lambda row: row["val"]["score"])
         minutes = sum(row["seconds"] for row in rows) / 60
         speed = sum(row["images_per_second"] for row in rows) / len(rows)
@@ -128,7 +128,8 @@ def _runs(out: Path) -> Iterator[str]:
         yield f"| {name} | {minutes:.1f} | {speed:.1f} | {best['epoch']} of {len(rows)} |"
 
 
-def _metrics(run: Path) -> list[dict[str, Any]]:
+def metrics_of(run: Path) -> list[dict[str, Any]]:
+    """Rows of a run's metrics.jsonl."""
     path = run / "metrics.jsonl"
     if not path.is_file():
         return []
@@ -136,4 +137,5 @@ def _metrics(run: Path) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else PAGE)
+    target = Path(sys.argv[2]) if len(sys.argv) > 2 else PAGE
+    write_between(target, "\n".join(tables(Path(sys.argv[1]))))

@@ -7,10 +7,10 @@ and log-compressed. Sound is lost on its way down, more in solid lesions (shadow
 """
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -99,36 +99,35 @@ def phantom(seed: int, size: tuple[int, int] = (256, 320)) -> Case:
     )
 
 
-def phantom_cine(
-    patient: int, count: int, size: tuple[int, int] = (256, 320)
-) -> Iterator[tuple[Picture, NDArray[np.uint8]]]:
-    """A loop of one patient: the probe slides to and fro, the lesions swell and shrink.
+class PhantomCine(Sequence[tuple[Picture, NDArray[np.uint8]]]):
+    """A loop of one patient: the probe slides to and fro, the lesions swell and shrink by 10 %.
 
-    A breath takes 40 frames, the swelling (10 %) 28: every frame has new
-    speckle. In real
-    loops speckle moves with the tissue, so following is easier there than here.
+    Frames are drawn when they are asked for: image (H, W) of whole numbers 0..255 and labels (H, W), 1
+    for lesion. Every frame has new speckle; in real loops it moves with the tissue.
 
     Args:
-        patient: not negative; every fifth one, from 4, has no lesion.
-        count: frames, drawn one by one as they are asked for.
+        patient: not negative; every fifth one, from 4, has no lesion. count: frames.
         size: (height, width) in pixels, each at least 32.
-
-    Yields:
-        Image (H, W) of whole numbers 0..255 and labels (H, W) 0 or 1 (lesion).
     """
-    if patient < 0 or min(size) < 32:
-        raise ValueError(f"a cine needs a patient >= 0 and sides >= 32 px, got {patient}, {size}")
-    tissue, lesions = _patient(patient, CATEGORIES[patient % len(CATEGORIES)], size)
-    width = size[1]
-    for index in range(count):
-        offset = round(_SLIDE * width * (1 + np.sin(2 * np.pi * index / _BREATH)))
+
+    def __init__(self, patient: int, count: int, size: tuple[int, int] = (256, 320)) -> None:
+        if patient < 0 or min(size) < 32:
+            raise ValueError(f"a cine needs a patient >= 0 and sides >= 32 px: {patient}, {size}")
+        self.patient, self.count, self.width = patient, count, size[1]
+        self.tissue, self.lesions = _patient(patient, CATEGORIES[patient % len(CATEGORIES)], size)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        offset = round(_SLIDE * self.width * (1 + np.sin(2 * np.pi * index / _BREATH)))
         growth = 1 + 0.1 * np.sin(2 * np.pi * index / _SWELLING)
-        seen = tissue[:, offset : offset + width]
-        machine, rng = (
-            np.random.default_rng([2, patient]),
-            np.random.default_rng([3, patient, index]),
-        )
-        yield _view(seen, lesions, offset, growth, machine, rng)
+        seen = self.tissue[:, offset : offset + self.width]
+        machine = np.random.default_rng([2, self.patient])
+        rng = np.random.default_rng([3, self.patient, index])
+        return _view(seen, self.lesions, offset, growth, machine, rng)
 
 
 def _view(
