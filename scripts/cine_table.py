@@ -21,7 +21,7 @@ from uniultra_table import PAGE, write_between
 import samling
 from samling.data.phantom import PhantomCine
 from samling.inference.arrays import grey
-from samling.inference.cine import Followed, follow
+from samling.inference.cine import Followed, Follower, follow
 from samling.inference.propagate import overlap
 from samling.inference.segmenter import Segmenter
 from samling.prompts.prompt import Prompt
@@ -81,7 +81,7 @@ def _followed(
     for anchor in anchors:
         lesions = components(loop[anchor][1] > 0)
         prompts[anchor] = Prompt(box=tight_box(_nearest(lesions, _first(loop))))
-    found = dict(follow(model, Images(loop), prompts))
+    found = dict(follow(Follower(model), Images(loop), prompts))
     dice = {
         i: overlap(one.mask, _nearest(components(loop[i][1] > 0), _first(loop)))
         for i, one in found.items()
@@ -116,7 +116,7 @@ def _real(model: Segmenter, path: Path) -> Iterator[str]:
     height, width = frames[0].shape
     box = np.array([0.3 * width, 0.3 * height, 0.7 * width, 0.7 * height])
     middle = len(frames) // 2
-    found = dict(follow(model, frames, {middle: Prompt(box=box)}))
+    found = dict(follow(Follower(model), frames, {middle: Prompt(box=box)}))
     steps = [overlap(found[i].mask, found[i + 1].mask) for i in range(len(frames) - 1)]
     areas = np.array([found[i].mask.mean() for i in range(len(frames))])
     asked = sum(one.needs_help for one in found.values())
@@ -133,7 +133,7 @@ def _memory(model: Segmenter, longest: int) -> Iterator[str]:
     loop = PhantomCine(0, longest, (128, 160))
     first = components(loop[0][1] > 0)[0]
     started, peaks = time.perf_counter(), {}
-    steps = follow(model, Images(loop), {0: Prompt(box=tight_box(first))})
+    steps = follow(Follower(model), Images(loop), {0: Prompt(box=tight_box(first))})
     for done, _ in enumerate(steps, start=1):
         if done in (30, 300, longest):
             peaks[done] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000

@@ -2,21 +2,24 @@
 
 From frame to frame the mask becomes the next prompt, as from slice to slice of a volume (`propagate`);
 but an object of a loop does not end, it moves: where the model is unsure the frame asks for help instead.
-What is remembered is one answer, however long the loop.
+What is remembered is one answer (`Follower`), or SAM 2's memory of a few frames (`MemoryTracker`), however
+long the loop.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from samling.data.intensity import to_model
 from samling.errors import InputError
+from samling.inference.arrays import grey
 from samling.inference.propagate import Answer, Mask, answer, next_prompt, overlap
 from samling.inference.segmenter import EncodedImage, Segmenter
+from samling.prompts.frame import Frame
 from samling.prompts.prompt import Prompt
 
 HELP_BELOW = 0.6
@@ -41,10 +44,22 @@ class Followed:
     needs_help: bool
 
 
+class Tracker(Protocol):
+    """Follows one object; frames are (H, W) and come in the order of the walk, forwards or backwards."""
+
+    def prompt(self, frame: NDArray[Any], prompt: Prompt) -> Followed:
+        """Begin on this frame, or correct: from now on this answer is carried."""
+        ...
+
+    def step(self, frame: NDArray[Any]) -> Followed:
+        """The object on the next frame."""
+        ...
+
+
 class Follower:
     """Follows one object from frame to frame, live or from a file; remembers its last answer alone.
 
-    It takes encoded frames (`Segmenter.encode`), so that several followers share one encoding.
+    Frames are (H, W), or encoded (`Segmenter.encode`), so that several followers share one encoding.
 
     Args:
         segmenter: the model. help_below: confidence below which a frame asks for help.
@@ -54,16 +69,17 @@ class Follower:
         self.segmenter, self.help_below = segmenter, help_below
         self._last: Answer | None = None
 
-    def prompt(self, frame: EncodedImage, prompt: Prompt) -> Followed:
+    def prompt(self, frame: NDArray[Any] | EncodedImage, prompt: Prompt) -> Followed:
         """Begin on this frame, or correct: from now on this answer is carried.
 
         Raises:
             InputError: the prompt does not fit the frame or the model.
         """
-        self.segmenter.check([prompt], (frame.frame.height, frame.frame.width))
-        return self._keep(answer(self.segmenter, frame, prompt), None)
+        encoded = self._encoded(frame)
+        self.segmenter.check([prompt], (encoded.frame.height, encoded.frame.width))
+        return self._keep(answer(self.segmenter, encoded, prompt), None)
 
-    def step(self, frame: EncodedImage) -> Followed:
+    def step(self, frame: NDArray[Any] | EncodedImage) -> Followed:
         """The object on the next frame, in whichever direction.
 
         A frame without the object is passed over: the last mask is tried again on the one after it.
@@ -71,29 +87,110 @@ class Follower:
         Raises:
             InputError: nothing was prompted yet, nothing was found then, or the frame's size changed.
         """
-        before = self._last
+        before, encoded = self._last, self._encoded(frame)
         if before is None:
-            raise InputError("cine", "has no object to follow", "prompt a frame where it is seen")
-        if frame.plane.shape != before.mask.shape:
-            problem = f"changes its size from {before.mask.shape} to {frame.plane.shape}"
-            raise InputError("cine", problem, "follow loops of one size, or prompt again")
-        prompt = next_prompt(self.segmenter, before, frame)
-        return self._keep(answer(self.segmenter, frame, prompt), before)
+            raise _nothing_to_follow()
+        _check_size(before.mask, encoded.plane)
+        prompt = next_prompt(self.segmenter, before, encoded)
+        return self._keep(answer(self.segmenter, encoded, prompt), before)
+
+    def _encoded(self, frame: NDArray[Any] | EncodedImage) -> EncodedImage:
+        return frame if isinstance(frame, EncodedImage) else self.segmenter.encode(frame)
 
     def _keep(self, now: Answer, before: Answer | None) -> Followed:
-        quality = float(np.clip(now.quality, 0, 1))
-        carried = 1.0 if before is None else overlap(now.mask, before.mask)
-        confidence = min(quality, carried) if now.mask.any() else 0.0
         if now.mask.any():
             self._last = now
-        return Followed(now.mask, quality, confidence, confidence < self.help_below)
+        earlier = None if before is None else before.mask
+        return _judged(now.mask, now.quality, earlier, self.help_below)
+
+
+class Memory(Protocol):
+    """What `samling.models.sam2_video.Sam2Memory` offers; see there."""
+
+    size: int
+
+    def start(
+        self, image: NDArray[np.float32], coords: NDArray[np.float32], labels: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], float]:
+        """Mask logits over the square, and how sure the object is there, on the prompted frame."""
+        ...
+
+    def step(self, image: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
+        """The same on the next frame."""
+        ...
+
+
+class MemoryTracker:
+    """Follows one object with SAM 2's memory of earlier frames.
+
+    As quality counts how sure the model is that the object is in the frame.
+
+    Args:
+        memory: SAM 2's video mode. help_below: confidence below which a frame asks for help.
+    """
+
+    def __init__(self, memory: Memory, help_below: float = HELP_BELOW) -> None:
+        self.memory, self.help_below = memory, help_below
+        self._last: Mask | None = None
+
+    def prompt(self, frame: NDArray[Any], prompt: Prompt) -> Followed:
+        """Begin on this frame with a box or points; earlier frames are forgotten.
+
+        Raises:
+            InputError: neither a box nor points, or a frame that is no picture.
+        """
+        plane = grey(frame)
+        if prompt.automatic or prompt.mask is not None:
+            raise InputError("cine", "SAM 2 is asked with boxes and points", "give one of them")
+        square = self._frame(plane)
+        coords, labels = prompt.check(*plane.shape).tokens(square)
+        asked = labels >= 0  # it adds its padding itself
+        image = to_model(plane, square)
+        return self._answer(square, self.memory.start(image, coords[asked], labels[asked]), None)
+
+    def step(self, frame: NDArray[Any]) -> Followed:
+        """The object on the next frame.
+
+        Raises:
+            InputError: nothing was prompted yet, or the frame's size changed.
+        """
+        plane, before = grey(frame), self._last
+        if before is None:
+            raise _nothing_to_follow()
+        _check_size(before, plane)
+        square = self._frame(plane)
+        return self._answer(square, self.memory.step(to_model(plane, square)), before)
+
+    def _frame(self, plane: NDArray[Any]) -> Frame:
+        return Frame(plane.shape[0], plane.shape[1], self.memory.size, "stretch")
+
+    def _answer(
+        self, square: Frame, found: tuple[NDArray[np.float32], float], before: Mask | None
+    ) -> Followed:
+        low, present = found
+        self._last = square.logits_to_original(low[None])[0] > 0
+        return _judged(self._last, present, before, self.help_below)
+
+
+def _judged(mask: Mask, quality: float, before: Mask | None, help_below: float) -> Followed:
+    quality = float(np.clip(quality, 0, 1))
+    carried = 1.0 if before is None else overlap(mask, before)
+    confidence = min(quality, carried) if mask.any() else 0.0
+    return Followed(mask, quality, confidence, confidence < help_below)
+
+
+def _nothing_to_follow() -> InputError:
+    return InputError("cine", "has no object to follow", "prompt a frame where it is seen")
+
+
+def _check_size(before: Mask, plane: NDArray[Any]) -> None:
+    if plane.shape != before.shape:
+        problem = f"changes its size from {before.shape} to {plane.shape}"
+        raise InputError("cine", problem, "follow loops of one size, or prompt again")
 
 
 def follow(
-    segmenter: Segmenter,
-    frames: Sequence[NDArray[Any]],
-    prompts: Mapping[int, Prompt],
-    help_below: float = HELP_BELOW,
+    tracker: Tracker, frames: Sequence[NDArray[Any]], prompts: Mapping[int, Prompt]
 ) -> Iterator[tuple[int, Followed]]:
     """Follow one object through a loop, forwards and backwards from every prompted frame.
 
@@ -101,10 +198,9 @@ def follow(
     To correct, call again with one prompt more. Frames are read one at a time: memory does not grow.
 
     Args:
-        segmenter: the model.
+        tracker: `Follower(segmenter)`, or `MemoryTracker(memory)`.
         frames: (H, W) each; anything with a length and frames by number.
         prompts: frame number -> prompt, at least one.
-        help_below: confidence below which a frame asks for help.
 
     Yields:
         Frame number and the object there; from each prompted frame on, first forwards.
@@ -114,12 +210,13 @@ def follow(
             found where one was given.
     """
     for anchor, before, after in spans(prompts, len(frames)):
-        follower = Follower(segmenter, help_below)
-        yield anchor, follower.prompt(segmenter.encode(frames[anchor]), prompts[anchor])
-        for way in (after, before):
-            walker = copy(follower)
-            for index in way:
-                yield index, walker.step(segmenter.encode(frames[index]))
+        yield anchor, tracker.prompt(frames[anchor], prompts[anchor])
+        for index in after:
+            yield index, tracker.step(frames[index])
+        if before:
+            tracker.prompt(frames[anchor], prompts[anchor])  # once more, for the way back
+        for index in before:
+            yield index, tracker.step(frames[index])
 
 
 def spans(prompts: Iterable[int], count: int) -> list[tuple[int, range, range]]:
