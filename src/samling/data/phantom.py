@@ -100,7 +100,7 @@ def phantom(seed: int, size: tuple[int, int] = (256, 320)) -> Case:
 
 
 class PhantomCine(Sequence[tuple[Picture, NDArray[np.uint8]]]):
-    """A loop of one patient: the probe slides to and fro, the lesions swell and shrink by 10 %.
+    """A loop of one patient: the probe slides back and forth, the lesions swell and shrink by 10 %.
 
     Frames are drawn when they are asked for: image (H, W) of whole numbers 0..255 and labels (H, W), 1
     for lesion. Every frame has new speckle; in real loops it moves with the tissue.
@@ -113,14 +113,14 @@ class PhantomCine(Sequence[tuple[Picture, NDArray[np.uint8]]]):
     def __init__(self, patient: int, count: int, size: tuple[int, int] = (256, 320)) -> None:
         if patient < 0 or min(size) < 32:
             raise ValueError(f"a cine needs a patient >= 0 and sides >= 32 px: {patient}, {size}")
-        self.patient, self.count, self.width = patient, count, size[1]
+        self.patient, self.length, self.width = patient, count, size[1]
         self.tissue, self.lesions = _patient(patient, CATEGORIES[patient % len(CATEGORIES)], size)
 
     def __len__(self) -> int:
-        return self.count
+        return self.length
 
     def __getitem__(self, index: Any) -> Any:
-        if not 0 <= index < self.count:
+        if not 0 <= index < self.length:
             raise IndexError(index)
         offset = round(_SLIDE * self.width * (1 + np.sin(2 * np.pi * index / _BREATH)))
         growth = 1 + 0.1 * np.sin(2 * np.pi * index / _SWELLING)

@@ -1,4 +1,4 @@
-"""SAM 2's video mode (Ravi et al. 2024, arXiv 2408.00714), transformers' modules, a memory that stays small."""
+"""SAM 2's video mode (Ravi et al. 2024, arXiv 2408.00714): transformers' modules, bounded memory."""
 
 from pathlib import Path
 
