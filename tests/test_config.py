@@ -69,7 +69,7 @@ def write(tmp_path):
         ("name: x\ntraining: {loss: {tversky: 1}}", "training.loss.tversky"),
         ("name: x\ntraining: {prompts: [box, scribble]}", "training.prompts.1"),
         ("name: x\ntraining: {prompts: []}", "training.prompts"),
-        ("name: x\nadapter: {kind: lora}", "adapter.kind"),
+        ("name: x\nadapter: {kind: dora}", "adapter.kind"),
         ("name: x\nadapter: {rank: 0}", "adapter.rank"),
         ("name: [x]", "name"),
         ("name: x\nseed: -1", "seed"),
