@@ -2,7 +2,7 @@
 # UniUltra's distillation (DSKD): an adapted run of ours -> a mini Hiera; tables into docs/results/dskd.md. Resumable: run it again.
 #   scripts/dskd.sh OUT_OF_UNIULTRA OUT       about 25 minutes on 2 idle CPU cores for one student
 #   FORMS="outputs parts none" scripts/dskd.sh ...   both forms of the loss, and the student without a teacher: an hour
-#   EPOCHS=100 TUNING=50 scripts/dskd.sh ...  the paper's number of epochs (a day)
+#   EPOCHS=100 TUNING=50 scripts/dskd.sh ...  about the paper's number of epochs (some four hours)
 # OUT_OF_UNIULTRA is the OUT of scripts/uniultra.sh: its stores, and runs/universal as the teacher.
 set -euo pipefail
 given=$(realpath "$1") epochs=${EPOCHS:-8} tuning=${TUNING:-3} forms=${FORMS:-outputs}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every figure of docs/results/uniultra.md, from the images to the page. Resumable run by run: run it again.
 #   scripts/uniultra.sh FOLDER_OF_SETS OUT        about an hour on 2 idle CPU cores, 17 runs, the most telling first
-#   EPOCHS=50 IMAGES=1514 scripts/uniultra.sh ... the paper's number of epochs (two days on these cores)
+#   EPOCHS=50 IMAGES=1514 scripts/uniultra.sh ... the paper's number of epochs (more than a day)
 #   BASE=runs/mine scripts/uniultra.sh ...        another base, e.g. one that has not seen these sets
 # FOLDER_OF_SETS has a folder, or a prepared store NAME.h5, for each of the sets below.
 set -euo pipefail
