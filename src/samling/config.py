@@ -19,12 +19,12 @@ class Section(BaseModel):
 class AdapterSection(Section):
     """Which adapter goes where."""
 
-    kind: Literal["lr", "serial", "ch", "none"] = "lr"
+    kind: Literal["lr", "serial", "ch", "lora", "med2d", "none"] = "lr"
     sites: tuple[str, ...] = Field(
         default=("conv", "mlp"), description="`kind` or `kind:stage`; see Sam.sites"
     )
     placement: Literal["parallel", "serial"] = "parallel"
-    rank: int = Field(default=16, ge=1, description="k, clamped to min(d, r) per site")
+    rank: int = Field(default=16, ge=1, description="lr: k, clamped to min(d, r) per site; lora: r")
     reduction: int = Field(default=8, ge=1, description="bottleneck r = d / reduction")
     tied: bool = False
     edges: Literal["magnitude", "concatenation"] = Field(
@@ -98,6 +98,9 @@ class TrainingSection(Section):
     balance: float = Field(
         default=1.0, ge=0, le=1, description="share of a store: its size to this power; 0: equal"
     )
+    images_per_epoch: int | None = Field(
+        default=None, ge=1, description="fewer or more than there are; by the same shares"
+    )
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     loss: LossSection = LossSection()
     optimiser: OptimiserSection = OptimiserSection()
@@ -170,6 +173,9 @@ class EmbeddingSection(Section):
     mse: float = Field(default=1.0, ge=0, description="weight: squared error of the embedding")
     cosine: float = Field(default=1.0, ge=0, description="weight: its direction, cell by cell")
     levels: float = Field(default=0.0, ge=0, description="weight: deep supervision of every stage")
+    supervise: Literal["outputs", "parts"] = Field(
+        default="outputs", description="of a level: its output, or block, adapter and both (DSKD)"
+    )
     masks: float = Field(
         default=0.0, ge=0, description="weight: masks of the teacher's decoder, boxes from labels"
     )
@@ -182,6 +188,9 @@ class DistillRecipe(Section):
     name: str
     seed: int = Field(default=0, ge=0)
     student: str = Field(default="light", description="see models/architectures.py: ARCHITECTURES")
+    adapter: AdapterSection = Field(
+        default=AdapterSection(kind="none"), description="adapters that are part of the student"
+    )
     warm_start: bool = Field(
         default=True, description="start from LiteMedSAM's encoder where shapes fit"
     )

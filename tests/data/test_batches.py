@@ -60,6 +60,19 @@ def test_a_small_store_comes_more_often(exponent, of_the_small_one):
     assert all(len(batch) == 16 for batch in batches[:-1])
 
 
+@pytest.mark.parametrize(
+    ("exponent", "count", "of_the_small_one"), [(1, 50, 2), (0, 20, 10), (0.5, 240, 41)]
+)
+def test_an_epoch_of_another_length_keeps_the_shares(exponent, count, of_the_small_one):
+    rng = np.random.default_rng(0)
+    order = np.concatenate(list(balanced_batches(two_stores(96, 4), exponent, 16, rng, count)))
+    assert len(order) == count
+    counts = np.bincount(order, minlength=100)
+    assert counts[96:].sum() == of_the_small_one  # 4 ** e / (96 ** e + 4 ** e) of them
+    for own in (counts[:96], counts[96:]):
+        assert own.max() - own.min() <= 1  # nobody twice before everybody came once
+
+
 def test_planes_are_the_stored_cases_at_model_size(tiny_store):
     store = Store.open(tiny_store)
     planes = read_planes([(store, store.splits.train), (store, store.splits.val)], 48)

@@ -12,7 +12,7 @@ from samling.data.intensity import Intensity, slab_to_model, to_model
 from samling.data.splits import TrainSplit, ValSplit
 from samling.data.store import Store
 from samling.errors import InputError
-from samling.prompts.frame import Frame
+from samling.prompts.frame import Fit, Frame
 from samling.prompts.sampling import objects, tight_box
 from samling.prompts.zoom import region_around
 
@@ -26,15 +26,24 @@ class Planes:
         labels: (N, S, S) classes, 0 for none.
         names: `<store>/<case id>` of each.
         known: (N, K) whether a case's labels would show class k + 1; None: they show all.
+        inner: (N, 2) height and width of what is image, from the upper left corner; None: all of it.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     names: tuple[str, ...]
     known: NDArray[np.bool_] | None = None
+    inner: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def padding(self) -> NDArray[np.bool_]:
+        """(N, S, S) which pixels are no image."""
+        side = np.arange(self.images.shape[-1])
+        inner = np.full((len(self), 2), len(side)) if self.inner is None else self.inner
+        below, right = (side >= inner[:, k, None] for k in (0, 1))
+        return below[:, :, None] | right[:, None, :]
 
     def tensors(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Images (B, 1 | 3, S, S) float32 in [0, 1] and labels (B, S, S) float32: classes, 0 for none."""
@@ -55,6 +64,7 @@ def read_planes(
     intensity: Intensity | None = None,
     classes: tuple[str, ...] = (),
     *,
+    fit: Fit = "pad",
     unlabelled: bool = False,
 ) -> Planes:
     """Read cases of training or validation at model size. There is no way to pass a test split.
@@ -62,11 +72,13 @@ def read_planes(
     Args:
         intensity: what is done to values; neighbouring slices come with a store that reads them.
         classes: names of the class numbers wanted; empty: each store's own numbers.
+        fit: how an image becomes a square.
         unlabelled: cases without labels too, with an empty label: only where labels are not looked at.
 
     Raises:
         InputError: a window, but a store without Hounsfield units; a label of a class not named.
     """
+    inner: list[tuple[int, int]] = []
     images: list[NDArray[np.uint8]] = []
     labels: list[NDArray[np.uint8]] = []
     names: list[str] = []
@@ -79,7 +91,8 @@ def read_planes(
             case = store.case(case_id)
             check_window(store, case_id, intensity)
             height, width = case.image.shape
-            frame = Frame(height, width, input_size)
+            frame = Frame(height, width, input_size, fit)
+            inner.append(frame.inner)
             images.append(
                 np.rint(slab_to_model(case.slab, frame, intensity) * 255).astype(np.uint8)
             )
@@ -93,6 +106,7 @@ def read_planes(
         np.stack(labels) if labels else np.zeros(shape, np.uint8),
         tuple(names),
         np.stack(known) if classes and known else None,
+        np.array(inner, np.int64).reshape(-1, 2),
     )
 
 
@@ -150,21 +164,27 @@ def epoch_batches(
 
 
 def balanced_batches(
-    planes: Planes, exponent: float, batch_size: int, rng: np.random.Generator
+    planes: Planes,
+    exponent: float,
+    batch_size: int,
+    rng: np.random.Generator,
+    count: int | None = None,
 ) -> Iterator[NDArray[np.int64]]:
-    """As `epoch_batches`, as many cases, but of every store in proportion to its size ** `exponent`.
+    """Batches of `count` cases, of every store in proportion to its size ** `exponent`.
 
-    1 leaves the stores as large as they are (every case once), 0 makes them equal. A case of a
-    large store may be left out of an epoch; one of a small store comes several times.
+    1 leaves the stores as large as they are (every case once, if `count` is None, which means as many
+    cases as there are), 0 makes them equal. A case of a large store may be left out of an epoch;
+    one of a small store comes several times.
     """
     stores = np.array([name.partition("/")[0] for name in planes.names])
     names, sizes = np.unique(stores, return_counts=True)
     share = sizes**exponent / np.sum(sizes**exponent)
     drawn = []
-    for name, count in zip(names, np.rint(share * len(planes)).astype(int), strict=True):
+    wanted = np.rint(share * (count or len(planes))).astype(int)
+    for name, amount in zip(names, wanted, strict=True):
         own = np.flatnonzero(stores == name)
-        rounds = [rng.permutation(own) for _ in range(-(-count // len(own)))]
-        drawn.append(np.concatenate(rounds)[:count] if rounds else own[:0])
+        rounds = [rng.permutation(own) for _ in range(-(-amount // len(own)))]
+        drawn.append(np.concatenate(rounds)[:amount] if rounds else own[:0])
     yield from _batches(rng.permutation(np.concatenate(drawn)), batch_size)
 
 

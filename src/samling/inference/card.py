@@ -12,6 +12,7 @@ from samling.prompts.frame import Fit
 from samling.prompts.prompt import TokenPadding
 
 PromptKind = Literal["box", "points", "mask", "automatic"]
+AdapterSettings = dict[str, int | float | str | bool | list[str] | list[int] | None]
 
 
 class Card(BaseModel):
@@ -69,7 +70,10 @@ class Card(BaseModel):
     split_hash: str | None = Field(default=None, description="hash of the split trained on")
     trained_on: tuple[str, ...] = Field(default=(), description="names of the stores trained on")
     licence: str = "unknown"
-    adapter: dict[str, int | float | str | bool | list[str] | list[int] | None] | None = None
+    adapter: AdapterSettings | None = None
+    own_adapter: AdapterSettings | None = Field(
+        default=None, description="adapters that are part of the base itself, trained with it"
+    )
 
     @property
     def answers(self) -> int:

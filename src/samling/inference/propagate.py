@@ -54,12 +54,12 @@ def propagate(
     """
     segmenter.check(prompts, (voxels.shape[1], voxels.shape[2]))
     first = segmenter.encode(slab_at(segmenter, voxels, start))
-    found = [_answer(segmenter, first, prompt) for prompt in prompts]
+    found = [answer(segmenter, first, prompt) for prompt in prompts]
     usual = [_range(voxels[start], one.mask) for one in found]
     yield start, [one.mask for one in found]
     for direction in (1, -1):
         # an automatic or empty start cannot be carried on
-        alive: list[_Answer | None] = [one if one.mask.any() else None for one in found]
+        alive: list[Answer | None] = [one if one.mask.any() else None for one in found]
         index = start + direction
         while 0 <= index < len(voxels) and any(one is not None for one in alive):
             encoded = segmenter.encode(slab_at(segmenter, voxels, index))
@@ -73,41 +73,50 @@ def propagate(
 
 
 @dataclass(frozen=True)
-class _Answer:
+class Answer:
+    """One object on one slice or frame: mask (H, W), its logits on the model's square, predicted IoU."""
+
     mask: Mask
     low: NDArray[np.float32]
     quality: float
 
 
-def _answer(segmenter: Segmenter, encoded: EncodedImage, prompt: Prompt) -> _Answer:
+def answer(segmenter: Segmenter, encoded: EncodedImage, prompt: Prompt) -> Answer:
+    """What the model says to one prompt, with what is needed to carry the object on."""
     low, quality = segmenter.decode_square(encoded, [prompt])
     if segmenter.zooms(prompt):
         logits, closer = segmenter.decode_zoomed(encoded, prompt)
-        return _Answer(segmenter.cut(logits, prompt), low[0], closer)
+        return Answer(segmenter.cut(logits, prompt), low[0], closer)
     logits = encoded.frame.logits_to_original(low)[0]
-    return _Answer(segmenter.cut(logits, prompt), low[0], float(quality[0]))
+    return Answer(segmenter.cut(logits, prompt), low[0], float(quality[0]))
 
 
 def _carry(
     segmenter: Segmenter,
     encoded: EncodedImage,
-    before: _Answer,
+    before: Answer,
     usual: tuple[float, float],
     stop: StopRule,
-) -> _Answer | None:
+) -> Answer | None:
     """The same object on the next slice, or None if it has ended."""
-    now = _answer(segmenter, encoded, _next_prompt(segmenter, before, encoded))
+    now = answer(segmenter, encoded, next_prompt(segmenter, before, encoded))
     size = np.count_nonzero(now.mask)
     if not size or now.quality < stop.quality:
         return None
-    both = np.count_nonzero(now.mask & before.mask)
     inside = encoded.plane[now.mask].astype(np.float64)
     typical = np.count_nonzero((inside >= usual[0]) & (inside <= usual[1])) / size
-    overlap = 2 * both / (size + np.count_nonzero(before.mask))
-    return None if overlap < stop.overlap or typical < stop.typical else now
+    same = overlap(now.mask, before.mask) >= stop.overlap
+    return now if same and typical >= stop.typical else None
 
 
-def _next_prompt(segmenter: Segmenter, before: _Answer, encoded: EncodedImage) -> Prompt:
+def overlap(one: Mask, other: Mask) -> float:
+    """Dice of two masks; 1 if both are empty."""
+    total = np.count_nonzero(one) + np.count_nonzero(other)
+    return 2 * np.count_nonzero(one & other) / total if total else 1.0
+
+
+def next_prompt(segmenter: Segmenter, before: Answer, encoded: EncodedImage) -> Prompt:
+    """The box around an object (not empty), a little wider, and its logits if the model takes masks."""
     box = box_around(before.mask)
     assert box is not None, "an empty mask is never carried on"
     x0, y0, x1, y1 = box

@@ -138,6 +138,11 @@ class Sam(nn.Module):
         """Channels of what `levels` gives before the embedding."""
         return self.image_encoder.level_widths
 
+    @property
+    def level_strides(self) -> tuple[int, ...]:
+        """Pixels per cell of the same."""
+        return self.image_encoder.level_strides
+
     def levels(self, images: Tensor) -> list[Tensor]:
         """(B, 1 | 3, S, S) -> outputs (B, c, h, w) of the encoder's stages, and the embedding last.
 

@@ -93,7 +93,7 @@ class VisionTransformer(SamVisionEncoder):  # type: ignore[misc]  # its types ar
 
     multiple = PATCH
     stride = PATCH
-    skip_widths = ()
+    skip_widths = level_strides = ()
 
     def __init__(self, shape: VitShape, input_size: int) -> None:
         super().__init__(
@@ -126,6 +126,10 @@ class VisionTransformer(SamVisionEncoder):  # type: ignore[misc]  # its types ar
     @property
     def _quarters(self) -> list[int]:
         return [self.shape.depth * quarter // STAGES for quarter in range(1, STAGES)]
+
+    def lateral(self, level: int) -> nn.Module:
+        """It has one grid and no levels: nothing stands behind its blocks."""
+        return nn.Identity()
 
     def sites(self, name: str) -> Sites:
         """`block` and `mlp` of every block; a stage is a quarter of them."""

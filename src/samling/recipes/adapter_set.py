@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from samling.adapters.injection import Injection, use
+from samling.adapters.injection import InPlace, use
 from samling.errors import InputError
 from samling.inference.card import Card
 from samling.models.sam import Sam
@@ -28,7 +28,7 @@ class AdapterSet:
 
     model: Sam
     cards: dict[str, Card]
-    injections: dict[str, Injection]
+    injections: dict[str, InPlace]
     weights: dict[str | None, dict[str, Tensor]]
 
     def use(self, name: str | None) -> Sam:

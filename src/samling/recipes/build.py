@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from samling.adapters.bottleneck import LRAdapter, SerialAdapter
 from samling.adapters.ch_adapter import inject_ch
-from samling.adapters.injection import Injection, inject, select_sites
+from samling.adapters.injection import InPlace, inject, select_sites
+from samling.adapters.lora import inject_lora
 from samling.atomic import atomic_path
 from samling.cache import LITEMEDSAM_SHA256, NAMED_MODELS, weights_path
 from samling.config import AdapterSection, DecoderPart
@@ -23,6 +24,7 @@ from samling.models.families import FAMILIES, Reference, refer
 from samling.models.key_maps import litemedsam_state
 from samling.models.sam import Sam
 from samling.models.tiny_vit import fold_norms
+from samling.models.vit import GatedAdapter
 from samling.models.weights import (
     load_strict,
     read_state,
@@ -88,6 +90,8 @@ def load_base(name: str | Path) -> Base:
     model = _sam(card.architecture, folder / "base.json", card.input_size)
     if not any(".bn." in key for key in state):  # distill folds them before its second stage
         fold_norms(model)
+    if card.own_adapter:
+        inject_section(model, AdapterSection.model_validate(card.own_adapter))
     load_strict(model, state, str(folder / "base.safetensors"))
     return Base(model.eval(), card.model_copy(update={"base": str(name)}))
 
@@ -181,18 +185,29 @@ def adapter_maker(section: AdapterSection) -> Callable[[int], nn.Module]:
         bottleneck = max(1, width // section.reduction)
         if section.kind == "serial":
             return SerialAdapter(width, bottleneck)
+        if section.kind == "med2d":
+            return _gated(width)
         return LRAdapter(width, bottleneck, min(section.rank, bottleneck), tied=section.tied)
 
     return make
 
 
-def inject_section(model: Sam, section: AdapterSection) -> Injection:
+def _gated(width: int) -> nn.Module:
+    """SAM-Med2D's adapter, zero at initialisation: its last norm would change the base at once."""
+    adapter = GatedAdapter(width)
+    nn.init.zeros_(adapter.norm.weight)
+    return adapter
+
+
+def inject_section(model: Sam, section: AdapterSection) -> InPlace:
     """The adapter of a recipe, at the sites it names.
 
     Raises:
         InputError: the model has no such site, or the kind cannot go there.
     """
     sites = select_sites(model.sites, section.sites)
+    if section.kind == "lora":
+        return inject_lora(model, sites, rank=section.rank)
     if section.kind != "ch":
         return inject(model, sites, adapter_maker(section), section.placement)
     return inject_ch(
@@ -217,7 +232,7 @@ class Trainee:
     """
 
     model: Sam
-    injection: Injection | None
+    injection: InPlace | None
     extra: list[str] = field(default_factory=list)
     answers: Answers = TOGETHER
 
@@ -261,17 +276,10 @@ class Trainee:
                 named[current].copy_(state[f"model.{name}"])
 
     def _current_names(self) -> list[str]:
-        """Names of `extra` while adapters are in place: wrapped modules move to `<path>.target`."""
-        paths = sorted(self.injection.wrappers, key=len) if self.injection else []
-        names = []
-        for name in self.extra:
-            current = name
-            for path in reversed(paths):
-                if name.startswith(f"{path}."):
-                    moved = len(path)
-                    current = f"{current[:moved]}.target{current[moved:]}"
-            names.append(current)
-        return names
+        """Names of `extra` while adapters are in place."""
+        if self.injection is None:
+            return self.extra
+        return [self.injection.current_name(name) for name in self.extra]
 
 
 @dataclass(frozen=True)

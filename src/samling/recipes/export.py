@@ -29,9 +29,12 @@ def export(model: str, out: Path, format: str = "onnx") -> Path:
     from samling.export.bundle import check_target
 
     check_target(out)  # before a minute of work
+    from samling.adapters.lora import merge_lora
     from samling.export.onnx import export_onnx
     from samling.recipes.build import load_torch
 
     promptable, card = load_torch(model)
+    if card.adapter and card.adapter["kind"] == "lora":
+        merge_lora(promptable)  # the bundle costs what the base costs
     export_onnx(promptable, card, out)
     return out

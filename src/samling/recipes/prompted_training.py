@@ -20,10 +20,11 @@ from samling.data.batches import (
     read_planes,
 )
 from samling.data.intensity import Intensity
-from samling.data.splits import TrainSplit
+from samling.data.splits import TrainSplit, ValSplit
 from samling.data.store import Store
 from samling.errors import InputError
 from samling.models.sam import Sam
+from samling.prompts.frame import Fit
 from samling.recipes.build import Trainee
 from samling.recipes.objective import TOGETHER, Answers, prompted_terms, weighted_sum
 from samling.recipes.validation import best_threshold, score
@@ -42,6 +43,7 @@ class Seeing:
         slices: 3: the slices before and after come along.
         classes: names of the classes that are told apart; empty: all labels together.
         groups: few-shot: so many groups of every store, drawn by `seed`; None: all.
+        fit: how an image becomes a square.
         unlabelled: cases without labels too: for the first stage of distill.
     """
 
@@ -50,6 +52,7 @@ class Seeing:
     classes: tuple[str, ...] = ()
     groups: int | None = None
     seed: int = 0
+    fit: Fit = "pad"
     unlabelled: bool = False
 
 
@@ -63,12 +66,15 @@ def read_training(
     """
     for store in stores:
         store.neighbours = seeing.slices == 3
-    how = (size, seeing.intensity, seeing.classes)
-    parts = [(store, _few(store, seeing.groups, seeing.seed)) for store in stores]
-    train = read_planes(parts, *how, unlabelled=seeing.unlabelled)
-    val = read_planes(
-        [(store, store.splits.val) for store in stores], *how, unlabelled=seeing.unlabelled
-    )
+
+    def read(split: Callable[[Store], TrainSplit | ValSplit]) -> Planes:
+        return read_planes(
+            [(store, split(store)) for store in stores], size, seeing.intensity, seeing.classes,
+            fit=seeing.fit, unlabelled=seeing.unlabelled,
+        )  # fmt: skip
+
+    train = read(lambda store: _few(store, seeing.groups, seeing.seed))
+    val = read(lambda store: store.splits.val)
     if not len(train) or not len(val):
         names = ", ".join(str(store.path) for store in stores)
         raise InputError(names, "has no training or no validation case", "prepare more images")
@@ -131,7 +137,7 @@ def run_training(
     parameters = adapted.parameters()
     device = parameters[0].device
     kind = _precision(settings, device)
-    steps = -(-len(train) // settings.batch_size)
+    steps = -(-(settings.images_per_epoch or len(train)) // settings.batch_size)
     report(
         f"{len(train)} training and {len(val)} validation images, {steps} steps an epoch, {kind}"
     )
@@ -165,8 +171,9 @@ def _epoch_steps(
     epoch: int,
 ) -> Iterator[Callable[[], tuple[Terms, int]]]:
     order = generator(seed, "order", epoch)
-    if settings.balance < 1:
-        batches = balanced_batches(planes, settings.balance, settings.batch_size, order)
+    count = settings.images_per_epoch
+    if settings.balance < 1 or count:
+        batches = balanced_batches(planes, settings.balance, settings.batch_size, order, count)
     else:
         batches = epoch_batches(len(planes), settings.batch_size, order)
     for number, indices in enumerate(batches):
