@@ -64,19 +64,35 @@ def _start(
 @app.command()
 def doctor(
     data: Annotated[
-        Path | None, typer.Argument(metavar="DATA", help="Also check this data, without writing.")
+        list[Path] | None,
+        typer.Argument(
+            metavar="DATA|STORE.h5...", help="Check this data, or these stores for leaks."
+        ),
     ] = None,
 ) -> None:
     """Say what this machine can do.
 
     Versions, weights found, expected seconds per image. With DATA, the checks of `prepare` run on
-    every image, and nothing is written.
+    every image, and nothing is written. With stores, every picture that is in two of them, or in two
+    parts of one, is named: also mirrored, turned by 90°, cropped by up to 5 % or recompressed.
 
     Example: samling doctor my_images/
+
+    Example: samling doctor busi.h5 mine.h5
     """
     from samling.recipes.doctor import doctor as recipe
 
-    say(recipe(data))
+    if data and all(path.suffix == ".h5" for path in data):
+        from samling.recipes.leaks import between_stores
+
+        found = between_stores(data)
+        say("\n".join(map(str, found)))
+        if any(leak.pairs for leak in found):
+            raise typer.Exit(SOME_FAILED)
+        return
+    if data and len(data) > 1:
+        raise InputError(data[1], "is one data set too many", "give one, or several stores (.h5)")
+    say(recipe(data[0] if data else None))
 
 
 @app.command()
@@ -136,6 +152,22 @@ def adapt(
 
     stores, overrides = split_rest(rest or [])
     say(run(recipe, [*data, *stores], out, base, overrides, report=say))
+
+
+@app.command()
+def train(recipe: Recipe, data: Data, out: Run, rest: Rest = None) -> None:
+    """Train a network from scratch, as a baseline.
+
+    unet, unet++, segnet, deeplabv3+, fc-densenet, dilated-tree, nnunet: on the same store, splits and
+    augmentation as `adapt`, for boxes (a second input channel) and without prompts. The run is a model
+    like any other, for `evaluate`, `compare`, `export`, `predict`. Resumes RUN if it exists.
+
+    Example: samling train unet --data my.h5 --out runs/unet training.epochs=5
+    """
+    from samling.recipes.train import train as run
+
+    stores, overrides = split_rest(rest or [])
+    say(run(recipe, [*data, *stores], out, overrides, report=say))
 
 
 @app.command()
@@ -225,6 +257,29 @@ def compare(
     say(summary)
     if summary.failures:
         raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def calibrate(
+    model: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run or bundle.")],
+    data: Annotated[
+        Path, typer.Option("--data", metavar="STORE.h5", help="Store made by prepare.")
+    ],
+    level: Annotated[
+        float, typer.Option("--level", min=0.5, max=0.99, help="Share that intervals shall hold.")
+    ] = 0.9,
+) -> None:
+    """Find out how far a model's own quality can be trusted.
+
+    On half of the validation groups: expected Dice for every quality, a conformal interval around it,
+    a temperature for probabilities. On the other half: whether they hold. They go into the model's
+    card; from then on `predict` prints expected Dice with its interval and says what to look at.
+
+    Example: samling calibrate runs/mine --data my.h5
+    """
+    from samling.recipes.calibrate import calibrate as recipe
+
+    say(recipe(model, data, level=level, say=say))
 
 
 @app.command()

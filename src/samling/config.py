@@ -37,6 +37,7 @@ class LossSection(Section):
 
     focal: float = Field(default=20.0, ge=0)
     dice: float = Field(default=1.0, ge=0)
+    cross_entropy: float = Field(default=0.0, ge=0)
     mask_iou: float = Field(default=1.0, ge=0)
     boundary: float = Field(default=2.0, ge=0)
     presence: float = Field(default=1.0, ge=0, description="automatic mode: is anything there?")
@@ -100,6 +101,23 @@ class AdaptRecipe(Section):
     train_decoder: bool = Field(default=False, description="tune the mask decoder too")
     train_encoder: bool = Field(default=False, description="full fine-tuning, for comparison")
     training: TrainingSection = TrainingSection()
+
+
+class NetworkSection(Section):
+    """Which network is trained from scratch."""
+
+    kind: str = Field(default="unet", description="see models/networks/registry.py: NETWORKS")
+    width: int = Field(default=0, ge=0, le=256, description="channels it starts with; 0: as usual")
+    input_size: int = Field(default=256, ge=32, le=1024, description="px, a multiple of 32")
+
+
+class TrainRecipe(Section):
+    """Recipe of `samling train`. With `box` among the prompts the network gets a second channel."""
+
+    name: str
+    seed: int = Field(default=0, ge=0)
+    network: NetworkSection = NetworkSection()
+    training: TrainingSection = TrainingSection(prompts=("box", "automatic"))
 
 
 class EmbeddingSection(Section):

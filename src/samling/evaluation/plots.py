@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from samling.atomic import atomic_path
+from samling.evaluation.calibration import Reliability
 from samling.evaluation.curves import COLOURS, MARKERS
 from samling.evaluation.statistics import Interval
 from samling.evaluation.tables import Score, describe
@@ -114,6 +115,28 @@ def draw_cost(points: Sequence[Priced], path: Path, title: str = "") -> Path | N
     axes.set_xscale("log")
     axes.margins(x=0.2)
     axes.set(title=title, xlabel="ms per image (one prompt)", ylabel="mean Dice")
+    return _saved(figure, path)
+
+
+def draw_reliability(diagrams: Mapping[str, Reliability], path: Path) -> Path:
+    """Predicted against observed means per bin; on the diagonal is what is calibrated."""
+    figure, axes = _figure(5.2, 4.6)
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
+    for number, (name, found) in enumerate(diagrams.items()):
+        label = f"{name} (error {found.error:.3f})"
+        axes.plot(found.predicted, found.observed, label=label, **_style(number))
+    axes.set(xlabel="predicted", ylabel="observed", xlim=(0, 1), ylim=(0, 1))
+    axes.legend(frameon=False, fontsize=8)
+    return _saved(figure, path)
+
+
+def draw_risk(curves: Mapping[str, tuple[Any, Any]], path: Path) -> Path:
+    """Mean 1 - Dice of what is kept against the share kept, the surest first."""
+    figure, axes = _figure(5.2, 3.6)
+    for number, (name, (share, risk)) in enumerate(curves.items()):
+        axes.plot(share, risk, label=name, color=COLOURS[number % len(COLOURS)], linewidth=1.6)
+    axes.set(xlabel="share of objects kept, the surest first", ylabel="1 - mean Dice of these")
+    axes.legend(frameon=False, fontsize=9)
     return _saved(figure, path)
 
 

@@ -8,6 +8,7 @@ import torch
 from samling.config import AdapterSection, DistillRecipe, load_recipe
 from samling.data.batches import Planes
 from samling.data.store import Store
+from samling.errors import InputError
 from samling.inference.card import Card
 from samling.models.sam import Sam
 from samling.models.tiny_vit import fold_norms
@@ -54,6 +55,8 @@ def distill(
     settings = load_recipe(DistillRecipe, recipe, overrides or [])
     opened = [Store.open(path) for path in stores]
     master, master_card = load_torch(teacher)
+    if not isinstance(master, Sam):
+        raise InputError(teacher, "has no image encoder to learn from", "name a SAM as teacher")
     # Of an adapted teacher the card names the base's hash; the cache must know the adapter too
     whole = sha256_of_tensors(master.state_dict())
     master_card = master_card.model_copy(update={"base_sha256": whole})

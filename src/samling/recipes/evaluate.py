@@ -22,6 +22,7 @@ from samling.evaluation.sheets import draw_sheets
 from samling.evaluation.statistics import MeanOver
 from samling.evaluation.tables import summarise, write_csv
 from samling.inference.card import Card
+from samling.recipes.leaks import refuse_seen_images
 from samling.training.log import environment
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def evaluate(
     load = load or _loader()
     segmenter = load(str(model))
     check_no_leak(segmenter.card, opened, model)
+    refuse_seen_images(str(model), opened, part.ids, say)
     usable, notes = _usable(segmenter.card, protocols, segmenter.card.name)
     if not usable:
         raise InputError(model, " ".join(notes) or "no protocol", "give --prompts that it can do")

@@ -16,6 +16,7 @@ from samling.data.case import Case
 from samling.data.case_meta import CaseMeta
 from samling.data.checks import check_entries, relative
 from samling.data.duplicates import Pair, merge_groups, near_duplicates, thumbnail
+from samling.data.leaks import find_leaks, fingerprint
 from samling.data.sources.entry import Listing, Problem
 from samling.data.sources.layouts import read_layout
 from samling.data.splits import (
@@ -134,6 +135,7 @@ class _Survey:
 
     rows: list[CaseMeta] = field(default_factory=list)
     thumbnails: list[NDArray[np.float32]] = field(default_factory=list)
+    fingerprints: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     parts: dict[str, str | None] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     highest_class: int = 0
@@ -149,6 +151,7 @@ class _Survey:
             keep(case)
             self.rows.append(CaseMeta.of(case))
             self.thumbnails.append(thumbnail(case.image))
+            self.fingerprints[case.id] = fingerprint(case.image)
             self.parts[case.id] = checked.entry.part
             if case.labels is not None:
                 self.highest_class = max(self.highest_class, int(case.labels.max()))
@@ -185,7 +188,23 @@ def _plan(survey: _Survey, listing: Listing, root: Path, name: str, seed: int) -
             "all cases are one group and on one side of the split; where an anonymised PatientID "
             "is the reason, name the patients in meta.csv, column case_id"
         )
+    notes += _lookalikes(survey, splits)
     return _Plan(rows, pairs, splits, notes)
+
+
+def _lookalikes(survey: _Survey, splits: Splits) -> list[str]:
+    """A note on pictures of training that the groups missed in validation or test: turned, cropped."""
+    first = splits.train.ids
+    second = [*splits.val.ids, *splits.test.ids]
+    seen = survey.fingerprints
+    leaks = find_leaks([seen[i] for i in first], [seen[i] for i in second])
+    if not leaks:
+        return []
+    named = ", ".join(f"{second[leak.second]} is {first[leak.first]}" for leak in leaks[:3])
+    return [
+        f"{len({leak.second for leak in leaks})} images of validation or test look like training "
+        f"images turned, mirrored or cropped ({named}): give both one group in meta.csv"
+    ]
 
 
 def _committed_for(

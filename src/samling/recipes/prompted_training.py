@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,14 +13,39 @@ from samling.data.augment import Augmentation, augment
 from samling.data.batches import Planes, balanced_batches, close_ups, epoch_batches, read_planes
 from samling.data.store import Store
 from samling.errors import InputError
-from samling.models.sam import Sam
-from samling.recipes.build import Trainee
+from samling.models.contract import Promptable
 from samling.recipes.objective import prompted_terms, weighted_sum
 from samling.recipes.validation import best_threshold, score
 from samling.training.loop import Schedule, Task, Terms, best_precision, fit, precision
-from samling.training.randomness import generator
+from samling.training.randomness import generator, seed_weights
 
 Report = Callable[[str], None]
+
+
+class Learner(Protocol):
+    """What is trained: an adapted base (`build.Trainee`) or a network from scratch."""
+
+    @property
+    def model(self) -> Promptable:
+        """The segmenter."""
+        ...
+
+    @property
+    def learns_norms(self) -> bool:
+        """Whether batch norms follow the data, and dropout is on, while training."""
+        ...
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Everything the optimiser changes."""
+        ...
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The weights to checkpoint."""
+        ...
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Put such weights back."""
+        ...
 
 
 def read_training(stores: list[Store], size: int) -> tuple[Planes, Planes]:
@@ -42,7 +68,7 @@ def trained_prompts(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def run_training(
-    adapted: Trainee,
+    adapted: Learner,
     settings: TrainingSection,
     train: Planes,
     val: Planes,
@@ -52,8 +78,8 @@ def run_training(
     report: Report,
     save_best: Callable[[], None],
 ) -> None:
-    """Prompted training of whatever `adapted` leaves trainable; batch norms stay as they are."""
-    model = adapted.model.eval()
+    """Prompted training of whatever `adapted` leaves trainable."""
+    model = adapted.model
     parameters = adapted.parameters()
     device = parameters[0].device
     kind = _precision(settings, device)
@@ -63,7 +89,7 @@ def run_training(
     )
     closer = close_ups(val, settings.zoom) if settings.zoom else None
     task = Task(
-        epoch_steps=partial(_epoch_steps, model, settings, train, seed, device, kind),
+        epoch_steps=partial(_epoch_steps, adapted, settings, train, seed, device, kind),
         validate=partial(score, model, settings, val, closer, seed, kind),
         state=adapted.state,
         load_state=adapted.load_state,
@@ -79,7 +105,7 @@ def run_training(
 
 
 def _epoch_steps(
-    model: Sam,
+    adapted: Learner,
     settings: TrainingSection,
     planes: Planes,
     seed: int,
@@ -87,6 +113,7 @@ def _epoch_steps(
     kind: str,
     epoch: int,
 ) -> Iterator[Callable[[], tuple[Terms, int]]]:
+    adapted.model.module.train(adapted.learns_norms)
     order = generator(seed, "order", epoch)
     if settings.balance < 1:
         batches = balanced_batches(planes, settings.balance, settings.batch_size, order)
@@ -94,11 +121,13 @@ def _epoch_steps(
         batches = epoch_batches(len(planes), settings.batch_size, order)
     for number, indices in enumerate(batches):
         rng = generator(seed, "step", epoch, number)
-        yield partial(_step, model, settings, planes, indices, rng, device, kind)
+        if adapted.learns_norms:  # dropout draws from the global generator
+            seed_weights(int(generator(seed, "dropout", epoch, number).integers(2**31)))
+        yield partial(_step, adapted.model, settings, planes, indices, rng, device, kind)
 
 
 def _step(
-    model: Sam,
+    model: Promptable,
     settings: TrainingSection,
     planes: Planes,
     indices: np.ndarray,
@@ -121,7 +150,7 @@ def _step(
             if (terms := prompted_terms(model, embedding, labels, prompts, settings.loss, rng))
         ]
     if not parts:
-        weights = [p.sum() for p in model.parameters() if p.requires_grad]
+        weights = [p.sum() for p in model.module.parameters() if p.requires_grad]
         return {"total": 0.0 * torch.stack(weights).sum()}, len(indices)
     names = dict.fromkeys(name for part in parts for name in part)
     means = {
@@ -132,13 +161,14 @@ def _step(
 
 
 def calibrate(
-    adapted: Trainee, settings: TrainingSection, val: Planes, *, seed: int, report: Report
+    adapted: Learner, settings: TrainingSection, val: Planes, *, seed: int, report: Report
 ) -> float:
     """The logit above which a pixel is inside, for the finished model: the best on validation images.
 
     Focal loss weighs the foreground with a quarter, so masks cut at 0 come out too small.
     """
-    model = adapted.model.eval()
+    model = adapted.model
+    model.module.eval()
     device = adapted.parameters()[0].device
     closer = close_ups(val, settings.zoom) if settings.zoom else None
     kind = _precision(settings, device)

@@ -84,6 +84,7 @@ def _means(
     thresholds: tuple[float, ...],
 ) -> dict[str, NDArray[np.float64]]:
     """Mean Dice per protocol and threshold; the same prompts every time."""
+    model.module.eval()
     found: dict[str, list[NDArray[np.float64]]] = {protocol: [] for protocol in protocols}
     device = next(model.module.parameters(), torch.empty(0)).device
     for start in range(0, len(planes), BATCH):
