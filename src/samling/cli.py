@@ -208,7 +208,7 @@ def evaluate(
         typer.Option(
             "--prompts",
             help="Commas between: box, jitter5/10/20, point1/3/5, clicks3, noc90 (clicks until "
-            "Dice 0.90), auto; or all.",
+            "Dice 0.90), auto; or all. box~shadow2: on a damaged picture; damaged: every damage.",
         ),
     ] = "box,jitter10,point1,auto",
     mean: Annotated[

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from samling.data.intensity import min_max
+
 SIDE = 64
 COARSE = 16
 CANDIDATES = 4
@@ -43,8 +45,7 @@ class Leak:
 def fingerprint(image: NDArray[np.generic]) -> Plane:
     """(H, W) any real values -> (64, 64), each pixel the mean of its area, from 0 to 1."""
     plane = cv2.resize(image.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    low, high = float(plane.min()), float(plane.max())
-    return np.asarray((plane - low) / max(high - low, _FLAT), dtype=np.float32)
+    return min_max(plane)
 
 
 def find_leaks(first: Sequence[Plane], second: Sequence[Plane]) -> list[Leak]:

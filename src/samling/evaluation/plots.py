@@ -8,6 +8,7 @@ from typing import Any
 from samling.atomic import atomic_path
 from samling.evaluation.calibration import Reliability
 from samling.evaluation.curves import COLOURS, MARKERS
+from samling.evaluation.damage import divided
 from samling.evaluation.statistics import Interval
 from samling.evaluation.tables import Score, describe
 
@@ -118,6 +119,35 @@ def draw_cost(points: Sequence[Priced], path: Path, title: str = "") -> Path | N
     return _saved(figure, path)
 
 
+def draw_damage(scores: Sequence[Score], path: Path) -> Path | None:
+    """Dice against the level of each damage, a panel each; None if no damage was asked for."""
+    names = list(dict.fromkeys(d[:-1] for s in scores if (d := divided(s.protocol)[1])))
+    if not names:
+        return None
+    figure, _ = _figure(9.5, 2.2 * -(-len(names) // 4) + 0.6, -(-len(names) // 4), 4)
+    methods = list(dict.fromkeys(score.method for score in scores))
+    for axes, name in zip(figure.axes, names, strict=False):
+        for number, method in enumerate(methods):
+            points = damage_curve(scores, method, name)
+            levels, dice = [level for level, _ in points], [value for _, value in points]
+            axes.plot(levels, dice, label=method, **_style(number))
+        axes.set(title=name, xticks=range(4))
+    for axes in figure.axes[len(names) :]:
+        axes.remove()
+    figure.supxlabel("level of damage")
+    figure.supylabel("mean Dice")
+    figure.axes[0].legend(frameon=False, fontsize=7)
+    return _saved(figure, path)
+
+
+def damage_curve(scores: Sequence[Score], method: str, name: str) -> list[tuple[int, float]]:
+    """(level, mean Dice) of one damage, from level 0, the picture as it was."""
+    own = [(divided(s.protocol), s.dice.mean) for s in scores if s.method == method and s.dice]
+    prompts = {prompt for (prompt, damage), _ in own if damage}
+    clean = [(0, value) for (prompt, damage), value in own if not damage and prompt in prompts]
+    return sorted(clean + [(int(d[-1]), value) for (_, d), value in own if d and d[:-1] == name])
+
+
 def draw_reliability(diagrams: Mapping[str, Reliability], path: Path) -> Path:
     """Predicted against observed means per bin; on the diagonal is what is calibrated."""
     figure, axes = _figure(5.2, 4.6)
@@ -140,13 +170,13 @@ def draw_risk(curves: Mapping[str, tuple[Any, Any]], path: Path) -> Path:
     return _saved(figure, path)
 
 
-def _figure(width: float, height: float, rows: int = 1) -> tuple[Any, Any]:
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, 1)
+    axes = figure.subplots(rows, columns)
     for one in figure.axes:
         one.grid(alpha=0.3)
         one.spines[["top", "right"]].set_visible(False)

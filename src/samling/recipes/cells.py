@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import math
 import time
 import zlib
 from collections.abc import Callable
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from samling.data.splits import TestSplit, ValSplit
     from samling.data.store import Store
 
-SCHEMA = 1
+SCHEMA = 2
 """Raise it when a metric, a protocol or a baseline changes: then every cell is measured again."""
 WEIGHTS = ("*.safetensors", "*.onnx", "*.json")
 Progress = Callable[[str], None]
@@ -129,7 +130,8 @@ def measure_cell(
         found.rows[name] = [row for row in rows if row.protocol == name]
     if found.cost is None:
         images = [store.case(id).image for id in drawn_by_lot(part.ids)]
-        found.cost = measure_cost(segmenter, images, _parameters(segmenter))
+        cost = measure_cost(segmenter, images, _parameters(segmenter))
+        found.cost = replace(cost, trained=_trained(cell.model), file_mb=_file_mb(cell.model))
     _write(path, key, found)
     return found
 
@@ -203,6 +205,28 @@ def _parameters(segmenter: Asked[Any]) -> int | None:
     if module is not None:
         return sum(weight.numel() for weight in module.parameters())
     return 0 if backend is None else None
+
+
+def _trained(model: str) -> int | None:
+    """Weights in the file of an adapter or of a network trained from scratch."""
+    for name in ("adapter", "network"):
+        path = Path(model) / f"{name}.safetensors"
+        if path.is_file():
+            from safetensors import safe_open
+
+            with safe_open(path, framework="np") as stream:
+                shapes = [stream.get_slice(key).get_shape() for key in stream.keys()]  # noqa: SIM118
+            return sum(math.prod(shape) for shape in shapes)
+    return None
+
+
+def _file_mb(model: str) -> float | None:
+    """Megabytes of a model's weights, or of a whole bundle in one file; None for a name."""
+    path = Path(model)
+    if path.is_file():
+        return path.stat().st_size / 1e6
+    sizes = [file.stat().st_size for pattern in WEIGHTS[:2] for file in path.glob(pattern)]
+    return sum(sizes) / 1e6 if sizes else None
 
 
 def _packed(mask: NDArray[np.bool_]) -> dict[str, Any]:

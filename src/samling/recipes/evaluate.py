@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from samling.atomic import write_text
 from samling.errors import InputError
 from samling.evaluation.curves import draw_curves
-from samling.evaluation.plots import draw_robustness
+from samling.evaluation.damage import divided
+from samling.evaluation.plots import draw_damage, draw_robustness
 from samling.evaluation.protocols import AnySegmenter, expand, kind_of
 from samling.evaluation.report import write_report
 from samling.evaluation.results import as_json, as_markdown, facts_of, provenance
@@ -20,7 +21,7 @@ from samling.evaluation.run import Row, evaluate_baselines, evaluate_segmenter
 from samling.evaluation.sections import Evaluation, lead, sections
 from samling.evaluation.sheets import draw_sheets
 from samling.evaluation.statistics import MeanOver
-from samling.evaluation.tables import summarise, write_csv
+from samling.evaluation.tables import damage_table, summarise, undamaged, write_csv
 from samling.inference.card import Card
 from samling.recipes.leaks import refuse_seen_images
 from samling.training.log import environment
@@ -243,7 +244,8 @@ def _write(
         "seconds": measured.seconds,
         "environment": environment(),
     }
-    scores = summarise(measured.rows, SEED, over)
+    every = summarise(measured.rows, SEED, over)
+    scores = undamaged(every)
     evaluation = Evaluation(
         model=measured.name,
         given=given[0],
@@ -251,7 +253,9 @@ def _write(
         store=store.name,
         store_file=given[1],
         scores=scores,
-        rows=measured.rows,
+        rows=[row for row in measured.rows if not divided(row.protocol)[1]],
+        damage=damage_table(every),
+        damage_curves=draw_damage(every, out / "damage.png"),
         notes=measured.notes,
         provenance=provenance(facts),
         sheets=sheets,
