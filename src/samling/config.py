@@ -168,7 +168,8 @@ class ComparePlan(Section):
     name: str
     stores: dict[str, str] = Field(min_length=1, description="name in tables: STORE.h5")
     methods: dict[str, str] = Field(
-        default={}, description="name in tables: run, bundle or known model; {seed} is replaced"
+        default={},
+        description="name in tables: run, bundle or known model; {seed}, {store} are replaced",
     )
     baselines: tuple[str, ...] = Field(
         default=("fill the box", "ellipse in the box"), description="see evaluation/baselines.py"

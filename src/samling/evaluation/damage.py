@@ -60,18 +60,18 @@ def _probe(image: Plane, level: int, rng: np.random.Generator) -> Plane:
 
 def _marks(image: Plane, level: int, rng: np.random.Generator) -> Plane:
     """Two calipers a level and lines of text, burnt in."""
-    marked = image.copy()
-    height, width = marked.shape
+    ink = np.zeros(image.shape, np.uint8)
+    height, width = ink.shape
     arm = max(2, min(height, width) // 40)
     for _ in range(2 * level):
         x, y = int(rng.uniform(0.1, 0.9) * width), int(rng.uniform(0.1, 0.9) * height)
-        cv2.line(marked, (x - arm, y), (x + arm, y), 1.0, 1)
-        cv2.line(marked, (x, y - arm), (x, y + arm), 1.0, 1)
+        cv2.line(ink, (x - arm, y), (x + arm, y), 255, 1)
+        cv2.line(ink, (x, y - arm), (x, y + arm), 255, 1)
     scale = min(height, width) / 600
     for line in range(level):
         place = int(0.03 * width), int((0.08 + 0.06 * line) * height)
-        cv2.putText(marked, "L 12-3 MHz  D 4.1 cm", place, cv2.FONT_HERSHEY_SIMPLEX, scale, 1.0)
-    return marked
+        cv2.putText(ink, "L 12-3 MHz  D 4.1 cm", place, cv2.FONT_HERSHEY_SIMPLEX, scale, 255)
+    return np.maximum(image, ink.astype(np.float32) / 255)
 
 
 def _jpeg(image: Plane, level: int, rng: np.random.Generator) -> Plane:

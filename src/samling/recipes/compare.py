@@ -179,7 +179,7 @@ def _cells(plan: ComparePlan, protocols: tuple[str, ...], folder: Path) -> list[
             for seed in plan.seeds:
                 repeats = seed == plan.seeds[0] or "{seed}" in model
                 asked = [p for p in protocols if repeats or re.search(r"\d", p.partition("~")[0])]
-                path = model.replace("{seed}", str(seed))
+                path = model.replace("{seed}", str(seed)).replace("{store}", store)
                 if name in plan.methods:
                     path = _placed(path, folder)
                 if asked:

@@ -109,7 +109,11 @@ def _train(
 
 
 def _card(settings: TrainRecipe, model: Network, stores: list[Store]) -> Card:
-    made = {"kind": model.kind, "width": model.width, "boxes": model.boxes}
+    made: dict[str, int | str | bool] = {
+        "kind": model.kind,
+        "width": model.width,
+        "boxes": model.boxes,
+    }
     return Card(
         name=settings.name,
         base="none",
