@@ -260,6 +260,37 @@ def compare(
 
 
 @app.command()
+def reproduce(
+    paper: Annotated[str, typer.Argument(help="lg-medseg, sam-liver or uniultra.")],
+    table: Annotated[str, typer.Argument(help="e.g. table-3.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="OUT", help="Folder; resumed if it exists.")
+    ],
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", metavar="NAME=STORE.h5", help="A data set by the paper's name."),
+    ] = None,
+    rest: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", show_default=False)
+    ] = None,
+) -> None:
+    """Rerun a table of a paper, with its figures beside ours.
+
+    Rows whose data are given are trained and measured by `compare`, on validation images; the others
+    keep the paper's figure and say why. KEY=VALUE changes every training. Writes OUT/reproduced.md.
+
+    Example: samling reproduce lg-medseg table-3 --data BUSI=busi.h5 -o out/table-3
+    """
+    from samling.recipes.reproduce import reproduce as recipe
+
+    pairs = [text.partition("=") for text in data or []]
+    if wrong := [name for name, equals, path in pairs if not (equals and path)]:
+        raise InputError("--data", f"'{wrong[0]}' is not NAME=STORE.h5", "e.g. BUSI=busi.h5")
+    stores = {name: Path(path) for name, _, path in pairs}
+    say(recipe(paper, table, stores, out, rest or [], say=say))
+
+
+@app.command()
 def calibrate(
     model: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run or bundle.")],
     data: Annotated[

@@ -26,7 +26,7 @@ class PaperRow(Section):
     store: str = ""
     dice: float | None = Field(default=None, ge=0, le=1)
     iou: float | None = Field(default=None, ge=0, le=1)
-    other: dict[str, float] = {}
+    other: dict[str, float] = Field(default={}, description="what else the table has, with units")
     ours: Rerun | None = None
 
 
@@ -56,7 +56,7 @@ class Paper(Section):
 
 def papers() -> dict[str, Path]:
     """Name -> file."""
-    folder = Path(str(resources.files("samling") / "recipes" / "papers"))
+    folder = Path(str(resources.files("samling") / "recipes" / "published"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
