@@ -1,12 +1,12 @@
 """The command line: parse, call a recipe, print. Heavy imports live inside the commands."""
 
-import re
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from samling import cli_baselines as baselines
 from samling.errors import InputError, explain_machine
 from samling.options import (
     Boxes,
@@ -24,6 +24,8 @@ from samling.options import (
     SeriesName,
     SliceNumber,
     Window,
+    say,
+    split_rest,
 )
 
 DONE, SOME_FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
@@ -82,14 +84,12 @@ def doctor(
     """
     from samling.recipes.doctor import doctor as recipe
 
-    if data and all(path.suffix == ".h5" for path in data):
+    if data and data[0].suffix == ".h5":
         from samling.recipes.leaks import between_stores
 
         found = between_stores(data)
         say("\n".join(map(str, found)))
-        if any(leak.pairs for leak in found):
-            raise typer.Exit(SOME_FAILED)
-        return
+        raise typer.Exit(SOME_FAILED if any(leak.pairs for leak in found) else DONE)
     if data and len(data) > 1:
         raise InputError(data[1], "is one data set too many", "give one, or several stores (.h5)")
     say(recipe(data[0] if data else None))
@@ -152,22 +152,6 @@ def adapt(
 
     stores, overrides = split_rest(rest or [])
     say(run(recipe, [*data, *stores], out, base, overrides, report=say))
-
-
-@app.command()
-def train(recipe: Recipe, data: Data, out: Run, rest: Rest = None) -> None:
-    """Train a network from scratch, as a baseline.
-
-    unet, unet++, segnet, deeplabv3+, fc-densenet, dilated-tree, nnunet: on the same store, splits and
-    augmentation as `adapt`, for boxes (a second input channel) and without prompts. The run is a model
-    like any other, for `evaluate`, `compare`, `export`, `predict`. Resumes RUN if it exists.
-
-    Example: samling train unet --data my.h5 --out runs/unet training.epochs=5
-    """
-    from samling.recipes.train import train as run
-
-    stores, overrides = split_rest(rest or [])
-    say(run(recipe, [*data, *stores], out, overrides, report=say))
 
 
 @app.command()
@@ -259,58 +243,9 @@ def compare(
         raise typer.Exit(SOME_FAILED)
 
 
-@app.command()
-def reproduce(
-    paper: Annotated[str, typer.Argument(help="lg-medseg, sam-liver or uniultra.")],
-    table: Annotated[str, typer.Argument(help="e.g. table-3.")],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="OUT", help="Folder; resumed if it exists.")
-    ],
-    data: Annotated[
-        list[str] | None,
-        typer.Option("--data", metavar="NAME=STORE.h5", help="A data set by the paper's name."),
-    ] = None,
-    rest: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", show_default=False)
-    ] = None,
-) -> None:
-    """Rerun a table of a paper, with its figures beside ours.
-
-    Rows whose data are given are trained and measured by `compare`, on validation images; the others
-    keep the paper's figure and say why. KEY=VALUE changes every training. Writes OUT/reproduced.md.
-
-    Example: samling reproduce lg-medseg table-3 --data BUSI=busi.h5 -o out/table-3
-    """
-    from samling.recipes.reproduce import reproduce as recipe
-
-    pairs = [text.partition("=") for text in data or []]
-    if wrong := [name for name, equals, path in pairs if not (equals and path)]:
-        raise InputError("--data", f"'{wrong[0]}' is not NAME=STORE.h5", "e.g. BUSI=busi.h5")
-    stores = {name: Path(path) for name, _, path in pairs}
-    say(recipe(paper, table, stores, out, rest or [], say=say))
-
-
-@app.command()
-def calibrate(
-    model: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run or bundle.")],
-    data: Annotated[
-        Path, typer.Option("--data", metavar="STORE.h5", help="Store made by prepare.")
-    ],
-    level: Annotated[
-        float, typer.Option("--level", min=0.5, max=0.99, help="Share that intervals shall hold.")
-    ] = 0.9,
-) -> None:
-    """Find out how far a model's own quality can be trusted.
-
-    On half of the validation groups: expected Dice for every quality, a conformal interval around it,
-    a temperature for probabilities. On the other half: whether they hold. They go into the model's
-    card; from then on `predict` prints expected Dice with its interval and says what to look at.
-
-    Example: samling calibrate runs/mine --data my.h5
-    """
-    from samling.recipes.calibrate import calibrate as recipe
-
-    say(recipe(model, data, level=level, say=say))
+app.command()(baselines.train)
+app.command()(baselines.calibrate)
+app.command()(baselines.reproduce)
 
 
 @app.command()
@@ -410,21 +345,6 @@ def demo(
     from samling.recipes.demo import demo as recipe
 
     recipe(out, report=say)
-
-
-def say(text: object) -> None:
-    """Print a line at once, also into a pipe."""
-    print(text, flush=True)
-
-
-def split_rest(rest: list[str]) -> tuple[list[Path], list[str]]:
-    """Divide what follows a command into further stores and KEY=VALUE overrides.
-
-    >>> split_rest(["b.h5", "training.epochs=5", "runs/a=b.h5"])[1]
-    ['training.epochs=5']
-    """
-    is_override = re.compile(r"[A-Za-z_][\w.-]*=").match
-    return [Path(t) for t in rest if not is_override(t)], [t for t in rest if is_override(t)]
 
 
 def numbers(text: str, option: str, counts: tuple[int, ...]) -> tuple[float, ...]:

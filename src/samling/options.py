@@ -1,5 +1,6 @@
 """Options and arguments of the command line, each with the help that a user reads."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -76,3 +77,18 @@ Clean = Annotated[
         help="Volume: largest, holes, opening=MM, closing=MM, minimum=ML; commas between.",
     ),
 ]
+
+
+def say(text: object) -> None:
+    """Print a line at once, also into a pipe."""
+    print(text, flush=True)
+
+
+def split_rest(rest: list[str]) -> tuple[list[Path], list[str]]:
+    """Divide what follows a command into further stores and KEY=VALUE overrides.
+
+    >>> split_rest(["b.h5", "training.epochs=5", "runs/a=b.h5"])[1]
+    ['training.epochs=5']
+    """
+    is_override = re.compile(r"[A-Za-z_][\w.-]*=").match
+    return [Path(t) for t in rest if not is_override(t)], [t for t in rest if is_override(t)]

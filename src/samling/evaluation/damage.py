@@ -60,8 +60,8 @@ def _probe(image: Plane, level: int, rng: np.random.Generator) -> Plane:
 
 def _marks(image: Plane, level: int, rng: np.random.Generator) -> Plane:
     """Two calipers a level and lines of text, burnt in."""
-    ink = np.zeros(image.shape, np.uint8)
-    height, width = ink.shape
+    height, width = image.shape
+    ink = np.zeros((height, width), np.uint8)
     arm = max(2, min(height, width) // 40)
     for _ in range(2 * level):
         x, y = int(rng.uniform(0.1, 0.9) * width), int(rng.uniform(0.1, 0.9) * height)

@@ -25,8 +25,7 @@ from samling.inference.bundle import CARD
 from samling.inference.expectation import LOOK_BELOW, Calibration
 from samling.inference.segmenter import Segmenter
 from samling.prompts.sampling import components, simulate
-from samling.recipes.evaluate import check_no_leak, split_part
-from samling.recipes.leaks import refuse_seen_images
+from samling.recipes.evaluate import refuse_leaks, split_part
 
 if TYPE_CHECKING:
     from samling.data.case import Case
@@ -82,8 +81,7 @@ def calibrate(
     opened = Store.open(store)
     part = split_part(opened, "val", store)
     segmenter = load(model)
-    check_no_leak(segmenter.card, opened, str(model))
-    refuse_seen_images(str(model), opened, part.ids, say)
+    refuse_leaks(segmenter.card, opened, str(model), part, say)
     plain = segmenter.card.model_copy(update={"calibration": None})
     fitted, checked = _halves(Segmenter(segmenter.backend, plain), opened, part.ids, say)
     kinds = [kind for kind in PROTOCOLS if kind in plain.prompts]

@@ -25,8 +25,7 @@ from samling.evaluation.protocols import Answer, Asked, kind_of
 from samling.evaluation.run import Row, evaluate_segmenter
 from samling.models.families import refer, weights_in
 from samling.prompts.prompt import Prompt
-from samling.recipes.evaluate import check_no_leak
-from samling.recipes.leaks import refuse_seen_images
+from samling.recipes.evaluate import refuse_leaks
 
 if TYPE_CHECKING:
     from samling.data.splits import TestSplit, ValSplit
@@ -111,8 +110,7 @@ def measure_cell(
     if not missing:
         return found
     segmenter = load()
-    check_no_leak(segmenter.card, store, cell.model)
-    refuse_seen_images(cell.model, store, part.ids, say)
+    refuse_leaks(segmenter.card, store, cell.model, part, say)
     able = [name for name in missing if kind_of(name) in segmenter.card.prompts]
     shown = set(drawn_by_lot(part.ids))
 

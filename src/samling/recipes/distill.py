@@ -54,9 +54,7 @@ def distill(
     """
     settings = load_recipe(DistillRecipe, recipe, overrides or [])
     opened = [Store.open(path) for path in stores]
-    master, master_card = load_torch(teacher)
-    if not isinstance(master, Sam):
-        raise InputError(teacher, "has no image encoder to learn from", "name a SAM as teacher")
+    master, master_card = _teacher(teacher)
     # Of an adapted teacher the card names the base's hash; the cache must know the adapter too
     whole = sha256_of_tensors(master.state_dict())
     master_card = master_card.model_copy(update={"base_sha256": whole})
@@ -146,3 +144,10 @@ def _card(
         "licence": f"teacher {teacher.licence}; data {', '.join(s.licence for s in stores)}",
     }
     return Card.model_validate(student.model_dump() | changes)
+
+
+def _teacher(name: str) -> tuple[Sam, Card]:
+    model, card = load_torch(name)
+    if not isinstance(model, Sam):
+        raise InputError(name, "has no image encoder to learn from", "name a SAM as teacher")
+    return model, card

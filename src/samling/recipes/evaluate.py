@@ -88,8 +88,7 @@ def evaluate(
     part = split_part(opened, split, store)
     load = load or _loader()
     segmenter = load(str(model))
-    check_no_leak(segmenter.card, opened, model)
-    refuse_seen_images(str(model), opened, part.ids, say)
+    refuse_leaks(segmenter.card, opened, model, part, say)
     usable, notes = _usable(segmenter.card, protocols, segmenter.card.name)
     if not usable:
         raise InputError(model, " ".join(notes) or "no protocol", "give --prompts that it can do")
@@ -111,6 +110,18 @@ def _seen_before(card: Card, store: "Store") -> list[str]:
         f"Trained on {', '.join(others)} too: if images of those sets are among yours, under "
         "whatever name, the scores flatter the model."
     ]
+
+
+def refuse_leaks(
+    card: Card, store: "Store", model: str, part: "ValSplit | TestSplit", say: Progress
+) -> None:
+    """Refuse a model that may have been trained on images to be measured: by split, then by content.
+
+    Raises:
+        InputError: saying which.
+    """
+    check_no_leak(card, store, model)
+    refuse_seen_images(str(model), store, part.ids, say)
 
 
 def check_no_leak(card: Card, store: "Store", model: str) -> None:
