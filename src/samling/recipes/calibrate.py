@@ -40,7 +40,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class _Object:
+class Answered:
     """One answer on one image; automatic: all objects together."""
 
     group: str
@@ -50,10 +50,10 @@ class _Object:
 
 
 @dataclass
-class _Half:
+class Half:
     """Answers on one half of the groups, and a sample of pixels of the first kind of prompt."""
 
-    objects: list[_Object]
+    objects: list[Answered]
     logits: list[np.ndarray]
     labels: list[np.ndarray]
 
@@ -106,14 +106,14 @@ def _card_of(model: Path) -> Path:
 
 def _halves(
     segmenter: Segmenter, store: "Store", ids: Sequence[str], say: Progress
-) -> tuple[_Half, _Half]:
+) -> tuple[Half, Half]:
     """Groups in the order of a hash: every other one fits, the rest checks."""
     groups = sorted({store.meta(id).group for id in ids}, key=_order)
     fitting = set(groups[::2])
-    halves = {True: _Half([], [], []), False: _Half([], [], [])}
+    halves = {True: Half([], [], []), False: Half([], [], [])}
     for number, id in enumerate(ids, start=1):
         case = store.case(id)
-        _ask(segmenter, case, halves[store.meta(id).group in fitting])
+        ask_case(segmenter, case, halves[store.meta(id).group in fitting])
         if number % 25 == 0:
             say(f"{number}/{len(ids)} images")
     return halves[True], halves[False]
@@ -123,7 +123,8 @@ def _order(group: str) -> str:
     return hashlib.sha256(f"calibrate {group}".encode()).hexdigest()
 
 
-def _ask(segmenter: Segmenter, case: "Case", half: _Half) -> None:
+def ask_case(segmenter: Segmenter, case: "Case", half: Half) -> None:
+    """Ask about one case with every kind of prompt that the model takes; add what it says to `half`."""
     encoded = segmenter.encode(case.image)
     label = truth(case)
     lesions = components(label)
@@ -137,10 +138,10 @@ def _ask(segmenter: Segmenter, case: "Case", half: _Half) -> None:
         if kind == "automatic":
             if found:  # what is not found is in no table that could say how good it is
                 value = dice(label, union(found, label.shape))
-                half.objects.append(_Object(group, kind, found[0].certainty, value))
+                half.objects.append(Answered(group, kind, found[0].certainty, value))
         else:
             half.objects += [
-                _Object(group, kind, item.certainty, dice(lesion, item.mask))
+                Answered(group, kind, item.certainty, dice(lesion, item.mask))
                 for lesion, item in zip(lesions, found, strict=True)
             ]
         if prompts and not sampled:
@@ -148,7 +149,7 @@ def _ask(segmenter: Segmenter, case: "Case", half: _Half) -> None:
             _sample(segmenter.foreground(encoded, prompts), label, case.id, half)
 
 
-def _sample(likely: np.ndarray, label: np.ndarray, id: str, half: _Half) -> None:
+def _sample(likely: np.ndarray, label: np.ndarray, id: str, half: Half) -> None:
     rng = generator(SEED, id, "pixels")
     places = rng.integers(label.size, size=min(PIXELS, label.size))
     p = likely.ravel()[places].astype(np.float64).clip(1e-7, 1 - 1e-7)
@@ -156,7 +157,7 @@ def _sample(likely: np.ndarray, label: np.ndarray, id: str, half: _Half) -> None
     half.labels.append(label.ravel()[places])
 
 
-def _fit(half: _Half, kinds: Sequence[str], level: float, store: "Store") -> Calibration:
+def _fit(half: Half, kinds: Sequence[str], level: float, store: "Store") -> Calibration:
     curves = {}
     for kind in kinds:
         own = [item for item in half.objects if item.kind == kind]
@@ -177,7 +178,7 @@ def _fit(half: _Half, kinds: Sequence[str], level: float, store: "Store") -> Cal
     )
 
 
-def _check(found: Calibration, half: _Half, out: Path) -> dict[str, object]:
+def _check(found: Calibration, half: Half, out: Path) -> dict[str, object]:
     """Coverage, errors of calibration and risk on the half that fitted nothing; pictures."""
     kinds: dict[str, object] = {}
     diagrams, risks = {}, {}
