@@ -55,4 +55,5 @@ fi
 
 python "$here/benchmark_controls.py" "$out"
 echo "$SECONDS" >>"$out/$size.seconds"
-python "$here/benchmark_table.py" "$out" "$size" >"$here/../docs/results/benchmark.md"
+python "$here/benchmark_table.py" "$out" "$size" >"$out/benchmark.md"
+cp "$out/benchmark.md" "$here/../docs/results/benchmark.md"

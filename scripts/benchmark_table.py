@@ -105,7 +105,7 @@ def _controls(out: Path) -> None:
     print(
         f"- A network that learned from the labels of other images, automatic: Dice {learned:.3f};"
     )
-    print(f"  such a label itself, by chance: {chance:.3f}.\n")
+    print(f"  the best mask that is the same for every image: {chance:.3f}.\n")
 
 
 if __name__ == "__main__":

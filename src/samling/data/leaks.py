@@ -52,8 +52,7 @@ def find_leaks(first: Sequence[Plane], second: Sequence[Plane]) -> list[Leak]:
     """Pairs of one picture in both lists of fingerprints, best first within each of `second`."""
     if not len(first) or not len(second):
         return []
-    gallery = _coarse(np.stack(first))
-    details = [_details(plane) for plane in first]
+    gallery = np.concatenate([_coarse(plane[None]) for plane in first])
     leaks = []
     for number, plane in enumerate(second):
         turned = positions(plane)
@@ -61,7 +60,7 @@ def find_leaks(first: Sequence[Plane], second: Sequence[Plane]) -> list[Leak]:
         found: dict[int, float] = {}
         for place in np.argsort(-scores, axis=None)[:CANDIDATES]:
             index, position = divmod(int(place), len(turned))
-            value = _overlap(details[index], _details(turned[position]))
+            value = _overlap(_details(first[index]), _details(turned[position]))
             found[index] = max(value, found.get(index, 0.0))
         best = sorted(found.items(), key=lambda item: -item[1])
         leaks += [Leak(i, number, round(value, 3)) for i, value in best if value >= ALIKE]

@@ -102,6 +102,7 @@ def adapted_card(settings: AdaptRecipe, base: Base, stores: list[Store]) -> Card
         "token_padding": "points",
         "window_hu": None,
         "clahe": None,
+        "calibration": None,
         "classes": stores[0].classes if len({s.classes for s in stores}) == 1 else ("object",),
         "split_hash": "+".join([*hashes, *(store.splits.hash for store in stores)]),
         "trained_on": (*base.card.trained_on, *(store.name for store in stores)),
