@@ -5,7 +5,10 @@ import pytest
 
 from samling.errors import InputError
 from samling.evaluation.damage import DAMAGES, damaged, divided
+from samling.evaluation.plots import damage_curve, draw_damage
 from samling.evaluation.protocols import DAMAGED, expand, kind_of
+from samling.evaluation.run import Row
+from samling.evaluation.tables import Score, damage_table, summarise, undamaged
 
 IMAGE = np.random.default_rng(0).uniform(20, 200, (90, 120)).astype(np.float32)
 
@@ -48,3 +51,24 @@ def test_protocols_with_damage() -> None:
     for wrong in ("box~fog1", "box~gain4", "box~gain", "box~"):
         with pytest.raises(InputError, match="is no damage"):
             divided(wrong)
+
+
+def score(protocol: str, dice: float) -> Score:
+    (found,) = summarise([Row("1", "g", "", "m", protocol, True, 1, dice=dice)])
+    return found
+
+
+def test_the_table_and_the_curve_start_from_the_picture_as_it_was(tmp_path) -> None:
+    scores = [
+        score("box", 0.9),
+        score("auto", 0.5),
+        score("box~gain1", 0.8),
+        score("box~gain3", 0.4),
+    ]
+    table = damage_table(scores)
+    assert table is not None
+    assert table.rows == (("m", "tight box", "gain", "0.900", "0.800", "–", "0.400"),)
+    assert damage_curve(scores, "m", "gain") == [(0, 0.9), (1, 0.8), (3, 0.4)]
+    assert [s.protocol for s in undamaged(scores)] == ["box", "auto"]
+    assert draw_damage(scores, tmp_path / "d.png") is not None and (tmp_path / "d.png").is_file()
+    assert damage_table(scores[:2]) is None and draw_damage(scores[:2], tmp_path / "e.png") is None

@@ -124,7 +124,8 @@ def draw_damage(scores: Sequence[Score], path: Path) -> Path | None:
     names = list(dict.fromkeys(d[:-1] for s in scores if (d := divided(s.protocol)[1])))
     if not names:
         return None
-    figure, _ = _figure(9.5, 2.2 * -(-len(names) // 4) + 0.6, -(-len(names) // 4), 4)
+    rows, columns = -(-len(names) // 4), min(4, len(names))
+    figure, _ = _figure(1.5 + 2.2 * columns, 2.2 * rows + 0.9, rows, columns)
     methods = list(dict.fromkeys(score.method for score in scores))
     for axes, name in zip(figure.axes, names, strict=False):
         for number, method in enumerate(methods):
@@ -134,9 +135,14 @@ def draw_damage(scores: Sequence[Score], path: Path) -> Path | None:
         axes.set(title=name, xticks=range(4))
     for axes in figure.axes[len(names) :]:
         axes.remove()
+    low = min(axes.get_ylim()[0] for axes in figure.axes)
+    high = max(axes.get_ylim()[1] for axes in figure.axes)
+    for axes in figure.axes:  # one scale: or a small drop looks like a large one
+        axes.set_ylim(low, high)
     figure.supxlabel("level of damage")
     figure.supylabel("mean Dice")
-    figure.axes[0].legend(frameon=False, fontsize=7)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=3,
+                  frameon=False, fontsize=8)  # fmt: skip
     return _saved(figure, path)
 
 
