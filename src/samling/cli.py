@@ -1,12 +1,12 @@
 """The command line: parse, call a recipe, print. Heavy imports live inside the commands."""
 
-import re
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from samling import cli_baselines as baselines
 from samling.errors import InputError, explain_machine
 from samling.options import (
     Boxes,
@@ -33,7 +33,9 @@ from samling.options import (
     SplitBy,
     StoreFile,
     Window,
+    say,
     span,
+    split_rest,
 )
 
 DONE, SOME_FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
@@ -74,22 +76,29 @@ def _start(
 @app.command()
 def doctor(
     data: Annotated[
-        Path | None, typer.Argument(metavar="DATA", help="Also check this data, without writing.")
+        list[Path] | None,
+        typer.Argument(
+            metavar="DATA|STORE.h5...", help="Check this data, or these stores for leaks."
+        ),
     ] = None,
 ) -> None:
     """Say what this machine can do.
 
     Versions, weights found, expected seconds per image. With DATA, the checks of `prepare` run on
     every image instead of timing, and nothing is written; the exit code is 1 if files cannot be used.
+    With stores, every picture that is in two of them, or in two parts of one, is named: also
+    mirrored, turned by 90°, cropped by up to 5 % or recompressed.
 
     Example: samling doctor my_images/
-    """
-    from samling.recipes.doctor import doctor as recipe
 
-    found = recipe(data)
+    Example: samling doctor busi.h5 mine.h5
+    """
+    from samling.recipes.doctor import examine
+
+    found = examine(data or [])
     say(found)
     if found.errors:
-        raise typer.Exit(1)
+        raise typer.Exit(SOME_FAILED)
 
 
 @app.command()
@@ -230,6 +239,11 @@ def compare(
         raise typer.Exit(SOME_FAILED)
 
 
+app.command()(baselines.train)
+app.command()(baselines.calibrate)
+app.command()(baselines.reproduce)
+
+
 @app.command()
 def export(
     model: Model,
@@ -332,21 +346,6 @@ def demo(
     from samling.recipes.demo import demo as recipe
 
     recipe(out, report=say)
-
-
-def say(text: object) -> None:
-    """Print a line at once, also into a pipe."""
-    print(text, flush=True)
-
-
-def split_rest(rest: list[str]) -> tuple[list[Path], list[str]]:
-    """Divide what follows a command into further stores and KEY=VALUE overrides.
-
-    >>> split_rest(["b.h5", "training.epochs=5", "runs/a=b.h5"])[1]
-    ['training.epochs=5']
-    """
-    is_override = re.compile(r"[A-Za-z_][\w.-]*=").match
-    return [Path(t) for t in rest if not is_override(t)], [t for t in rest if is_override(t)]
 
 
 def numbers(text: str, option: str, counts: tuple[int, ...]) -> tuple[float, ...]:
