@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What distillation, warm start, skips and size are worth: docs/results/trade-off.md. Resumable: run it again.
-#   scripts/trade_off.sh FOLDER_OF_BUSI OUT        about an hour and a half on 2 CPU cores
+#   scripts/trade_off.sh FOLDER_OF_BUSI OUT        about an hour on 2 CPU cores
 # One data set and a small, equal budget for all: differences count, not the level. One point alone: name it as third argument.
 set -euo pipefail
 data=$1 out=$2 only=${3:-}
@@ -15,7 +15,7 @@ point() { # name, key=value ...
   shift
   [ -z "$only" ] || [ "$only" = "$name" ] || return 0
   samling distill base --data "$busi" --teacher litemedsam --out "$out/$name" \
-    embedding.epochs=4 decoder.epochs=5 "$@"
+    embedding.epochs=2 decoder.epochs=3 "$@"
 }
 point lean
 point no-distillation embedding.epochs=0

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import save_file
 
 from samling.errors import InputError
 from samling.evaluation.baselines import BASELINES
@@ -163,10 +164,10 @@ def test_only_what_is_new_is_measured(write, out, load, models) -> None:
 def test_another_model_under_the_same_name_is_measured_again(write, out, load, tmp_path) -> None:
     run = tmp_path / "good"
     run.mkdir()
-    (run / "adapter.safetensors").write_bytes(b"one")
+    save_file({"adapter.up": np.zeros(3)}, run / "adapter.safetensors")
     compare(write(), out, load=load)
     before = (out / "results.csv").read_bytes()
-    (run / "adapter.safetensors").write_bytes(b"two")
+    save_file({"adapter.up": np.ones(3)}, run / "adapter.safetensors")
     compare(write(), out, load=lambda name: Dark(0.5))
     assert (out / "results.csv").read_bytes() != before
 

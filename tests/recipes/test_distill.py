@@ -241,8 +241,8 @@ class Recorder(torch.nn.Module):
 def test_a_teacher_is_shown_its_own_padding(cache):
     """Padding at the right and below; mirrored images are padded at the other side."""
     images = np.full((1, 4, 4), 255, np.uint8)
-    train = Planes(images, images, ("a/1",), np.array([[4, 3]]))
-    val = Planes(images, images, ("a/2",), np.array([[2, 4]]))
+    train = Planes(images, images, ("a/1",), inner=np.array([[4, 3]]))
+    val = Planes(images, images, ("a/2",), inner=np.array([[2, 4]]))
     for padding, wanted in (("mean", -1.0), ("black", 1.0)):
         master, card = Recorder(), load_base("untrained").card
         card = card.model_copy(update={"padding": padding, "name": padding})

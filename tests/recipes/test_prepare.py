@@ -260,7 +260,7 @@ def committed(monkeypatch: pytest.MonkeyPatch) -> Splits:
     ids = [f"p{n:02d}" for n in range(30)]
     splits = Splits.of({"train": ids[:26], "val": ids[26:28], "test": ids[28:]}, "by hand")
     known = {"set": splits}
-    monkeypatch.setattr("samling.recipes.prepare.committed_splits", known.get)
+    monkeypatch.setattr("samling.recipes.survey.committed_splits", known.get)
     return splits
 
 

@@ -69,7 +69,7 @@ def _train(
         if row.ours.verb == "model":
             methods[row.method] = row.ours.what
             continue
-        slug = re.sub(r"\W+", "-", row.method).strip("-")
+        slug = re.sub(r"[^\w+]+", "-", row.method).strip("-")
         run = out / "runs" / f"{slug}-{row.store}"
         methods[row.method] = f"runs/{slug}-{{store}}"
         settings = [*row.ours.changes, *changes]
