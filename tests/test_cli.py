@@ -17,7 +17,8 @@ from samling.errors import InputError
 from samling.inference.card import Card
 
 VERBS = [
-    "doctor", "prepare", "adapt", "distill", "evaluate", "compare", "export", "predict", "fetch", "demo",
+    "doctor", "prepare", "adapt", "distill", "evaluate", "compare", "train", "calibrate",
+    "reproduce", "export", "predict", "fetch", "demo",
 ]  # fmt: skip
 MODEL = "untrained"
 

@@ -6,6 +6,7 @@ import yaml
 from samling.config import (
     AdaptRecipe,
     DistillRecipe,
+    TrainRecipe,
     library,
     load_recipe,
     save_recipe,
@@ -15,6 +16,8 @@ from samling.errors import InputError
 
 def kind_of(name):
     content = yaml.safe_load(library()[name].read_text(encoding="utf-8"))
+    if "network" in content:
+        return TrainRecipe
     return DistillRecipe if "embedding" in content else AdaptRecipe
 
 
@@ -99,7 +102,7 @@ def test_a_file_that_is_no_yaml_is_refused(write, tmp_path):
 def test_an_unknown_recipe_is_refused_with_the_known_ones(tmp_path):
     for name in ("lg-medsegg", tmp_path, tmp_path / "none.yaml"):
         with pytest.raises(
-            InputError, match=r"no such recipe.*lg-medseg, light, lora, sam-liver, serial"
+            InputError, match=r"no such recipe.*lg-medseg, light, lora, nnunet, sam-liver"
         ):
             load_recipe(AdaptRecipe, name, [])
 

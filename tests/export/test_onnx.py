@@ -108,7 +108,7 @@ def test_a_model_that_differs_is_not_kept(tiny_model, tiny_card, exported, tmp_p
 
     parts = {"encoder": (exported[0] / "encoder.onnx").read_bytes()}
     parts["decoder"] = (exported[0] / "decoder.onnx").read_bytes()
-    monkeypatch.setattr(module, "encoder_graph", lambda model, presence: parts["encoder"])
+    monkeypatch.setattr(module, "encoder_graph", lambda model, presence, slices: parts["encoder"])
     monkeypatch.setattr(module, "_decoder", lambda model, card: parts["decoder"])
     bias = tiny_model.up.bias.data
     tiny_model.up.bias.data = bias + 0.5
