@@ -24,7 +24,7 @@ from samling.inference.segmenter import Segmenter
 from samling.inference.torch_backend import TorchBackend
 from samling.models.contract import Embedding, Promptable, PromptTokens
 
-OPSET = 18
+OPSET = 20
 
 
 class EncoderGraph(nn.Module):

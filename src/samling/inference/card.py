@@ -44,6 +44,9 @@ class Card(BaseModel):
         default="black", description="what surrounds it: 0, or what normalisation makes 0"
     )
     token_padding: TokenPadding = Field(default="points", description="see prompts/prompt.py")
+    precision: Literal["float32", "int8"] = Field(
+        default="float32", description="of an exported encoder; see export/int8.py"
+    )
     prompts: tuple[PromptKind, ...] = Field(description="prompt kinds the weights were trained for")
     classes: tuple[str, ...] = Field(default=("object",), min_length=1)
     mask_threshold: float = Field(default=0.0, description="logit above which a pixel is inside")
