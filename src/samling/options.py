@@ -76,3 +76,11 @@ Clean = Annotated[
         help="Volume: largest, holes, opening=MM, closing=MM, minimum=ML; commas between.",
     ),
 ]
+RuntimeName = Annotated[
+    str | None,
+    typer.Option("--runtime", help="Bundles: onnxruntime (default) or openvino, if installed."),
+]
+Archive = Annotated[
+    bool, typer.Option("--archive", help="Thousands of images: resumable, faults set aside.")
+]
+Ray = Annotated[bool, typer.Option("--ray", help="As --archive, on a Ray cluster (RAY_ADDRESS).")]

@@ -52,10 +52,12 @@ class PredictOptions:
         window: name of a preset, or "centre,width" in Hounsfield units; None: what the model's card
             says.
         volume: for volumes; its formats hold for images too.
+        runtime: of a bundle, see `load`.
     """
 
     window: str | None = None
     volume: VolumeOptions = field(default_factory=VolumeOptions)
+    runtime: str | None = None
 
     def windowed(self, segmenter: Segmenter) -> Segmenter:
         """The segmenter, looking through the window that was asked for."""
@@ -93,16 +95,16 @@ def predict(
     """
     volumes = [path for path in dict.fromkeys(inputs) if is_volume(path)]
     files, failed, notes = collect([path for path in inputs if path not in volumes])
-    _refuse_own_folder(
+    refuse_own_folder(
         out, [*files, *(path / "slice" if path.is_dir() else path for path in volumes)]
     )
-    segmenter = options.windowed(load(model))
+    segmenter = options.windowed(load(model, options.runtime))
     source = prompt_source(segmenter.card, boxes, points, prompts_file, auto)
     for asked in source.common or ():
         segmenter.require(asked.prompt)
     notes += _unused(source, [*files, *volumes])
     results = ResultFolder(out, segmenter.card.classes)
-    run = _Run(segmenter, source, options, results, failed, notes)
+    run = Run(segmenter, source, options, results, failed, notes)
     run.files(files)
     run.volumes(volumes)
     if not run.done:
@@ -135,7 +137,7 @@ def collect(
 
 def _of_folder(folder: Path, notes: list[str]) -> list[Path]:
     every = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    images = [path for path in every if _is_image(path)]
+    images = [path for path in every if is_image(path)]
     if not images:
         problem = "holds no PNG, JPEG, TIFF, BMP or DICOM file"
         raise InputError(folder, problem, "name a folder with images (folders inside are not read)")
@@ -144,7 +146,7 @@ def _of_folder(folder: Path, notes: list[str]) -> list[Path]:
     return images
 
 
-def _is_image(path: Path) -> bool:
+def is_image(path: Path) -> bool:
     """By its name, so that damaged images are reported; else by content (DICOM without suffix)."""
     if path.suffix.lower() in (*SUFFIXES, *_DICOM_SUFFIXES):
         return True
@@ -155,7 +157,7 @@ def _is_image(path: Path) -> bool:
 
 
 @dataclass
-class _Run:
+class Run:
     """One call of `predict`: what every input needs, and what became of the inputs so far."""
 
     segmenter: Segmenter
@@ -172,7 +174,7 @@ class _Run:
         before = len(self.done)
         try:
             for path in track(files, "predicting", "images"):
-                self._one(path, self._predict_file)
+                self._one(path, self.predict_file)
         finally:
             if len(self.done) > before:
                 self.results.write_table()
@@ -211,8 +213,8 @@ class _Run:
             problem = "needs more memory than there is"
             self.failed.append((path, InputError(path, problem, "scale it down or cut it")))
 
-    def _predict_file(self, path: Path) -> int:
-        """Every frame of one file; returns the number of objects."""
+    def predict_file(self, path: Path, stem: str | None = None) -> int:
+        """Every frame of one file; returns the number of objects. `stem`: name of the results."""
         asked = self.source.of(path)
         first = read_any(path)
         if first.frames > FRAMES_AT_MOST:
@@ -229,7 +231,9 @@ class _Run:
         for frame, plane in enumerate(planes):
             objects = _predict_plane(self.segmenter, path, plane, asked)
             number = None if first.frames == 1 else frame
-            self.results.add(path, plane.pixels, objects, spacing_mm=plane.spacing_mm, frame=number)
+            self.results.add(
+                path, plane.pixels, objects, spacing_mm=plane.spacing_mm, frame=number, stem=stem
+            )
             found += len(objects)
             if "dicom-seg" in self.options.volume.formats:
                 drawn.append(self.results.class_numbers(path, plane.pixels.shape, objects))
@@ -282,7 +286,12 @@ def _classed(found: Object, asked: Asked) -> Object:
     return found if asked.class_name is None else replace(found, class_name=asked.class_name)
 
 
-def _refuse_own_folder(out: Path, files: Sequence[Path]) -> None:
+def refuse_own_folder(out: Path, files: Sequence[Path]) -> None:
+    """Refuse a folder of results that holds the inputs.
+
+    Raises:
+        InputError: naming it.
+    """
     if out.exists() and not out.is_dir():
         raise InputError(out, "is a file", "name a folder for the results")
     if any(path.resolve().parent == out.resolve() for path in files):
