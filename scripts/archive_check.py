@@ -1,8 +1,8 @@
-"""Kill `samling predict --archive` at random, resume it, and compare with an uninterrupted run.
+"""Kill `samling archive` at random, resume it, and compare with an uninterrupted run.
 
 python scripts/archive_check.py BUNDLE IMAGES -o OUT [--count 2000] [--kills 10] [--ray]
 
-IMAGES is a folder; its pictures are linked under new names until there are `--count`. Prints one line
+IMAGES is a folder; its pictures are copied under new names until there are `--count`. Prints one line
 for each kill and, at the end, whether the two folders hold the same bytes.
 """
 
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--ray", action="store_true")
     given = parser.parse_args()
     shutil.rmtree(given.out, ignore_errors=True)
-    linked(given.images, given.out / "images", given.count)
+    copied(given.images, given.out / "images", given.count)
     options = ["--ray"] if given.ray else []
     started = time.perf_counter()
     subprocess.run(command(given.bundle, given.out, "whole", options), check=True)
@@ -60,20 +60,20 @@ def main() -> None:
     sys.exit(bool(different) or kills < given.kills)
 
 
-def linked(source: Path, folder: Path, count: int) -> None:
-    """`count` names for the pictures of `source`."""
+def copied(source: Path, folder: Path, count: int) -> None:
+    """`count` copies of the pictures of `source`; one file under two names would be one image."""
     pictures = sorted(source.glob("*.png"))
     folder.mkdir(parents=True)
     for number in range(count):
         picture = pictures[number % len(pictures)]
-        (folder / f"{number:06d}_{picture.name}").symlink_to(picture.resolve())
+        shutil.copyfile(picture, folder / f"{number:06d}_{picture.name}")
 
 
 def command(bundle: str, out: Path, name: str, options: list[str]) -> list[str]:
     """The command line of one run; what it says goes to the terminal."""
     images, results = str(out / "images"), str(out / name)
-    return [sys.executable, "-m", "samling.cli", "predict", bundle, images, "-o", results,
-            "--archive", *options]  # fmt: skip
+    return [sys.executable, "-m", "samling.cli", "archive", bundle, images, "-o", results,
+            *options]  # fmt: skip
 
 
 def hashes(folder: Path) -> dict[str, str]:

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from samling.cart import archive
 from samling.errors import InputError, explain_machine
 from samling.options import (
-    Archive,
     Boxes,
     Clean,
     Data,
@@ -18,7 +18,6 @@ from samling.options import (
     Model,
     Points,
     PromptFile,
-    Ray,
     Recipe,
     Rest,
     Results,
@@ -27,6 +26,7 @@ from samling.options import (
     SeriesName,
     SliceNumber,
     Window,
+    numbers,
 )
 
 DONE, SOME_FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
@@ -279,8 +279,6 @@ def predict(
     slice_: SliceNumber = None,
     clean: Clean = "",
     runtime: RuntimeName = None,
-    archive: Archive = False,
-    ray: Ray = False,
 ) -> None:
     """Segment images and volumes and measure what was found.
 
@@ -293,10 +291,6 @@ def predict(
     the source's own grid, a picture of several slices, and volumes.csv: millilitres, number of
     lesions, diameters, share of the whole. With --format dicom-seg ultrasound gets a DICOM SEG too.
 
-    --archive is for very many images: folders inside folders are read, several images are under way
-    at a time, and the same command goes on after an interruption. manifest.csv says what became of
-    every image; what cannot be used is set aside. --ray does it on a Ray cluster.
-
     Example: samling predict runs/mine scan.png -o out --box 120,80,260,190
 
     Example: samling predict base ct_series/ -o out --window abdomen --box 90,120,300,340 --slice 60
@@ -308,16 +302,6 @@ def predict(
 
     boxes = [numbers(text, "--box", (4,)) for text in box or []]
     points = [numbers(text, "--point", (2, 3)) for text in point or []]
-    if archive or ray:
-        from samling.recipes.predict_archive import Job, predict_archive
-
-        given = None if prompts is None else str(prompts)
-        job = Job(model, str(out), tuple(boxes), tuple(points), given, auto, window, runtime)
-        result = predict_archive(job, inputs, ray=ray)
-        say(result)
-        if result.failed:
-            raise typer.Exit(SOME_FAILED)
-        return
     formats = tuple(dict.fromkeys(part.strip() for part in format.split(",") if part.strip()))
     volume = VolumeOptions(formats, series, slice_, CleanUp.parse(clean))
     options = PredictOptions(window, volume, runtime)
@@ -360,6 +344,9 @@ def demo(
     recipe(out, report=say)
 
 
+app.command()(archive)
+
+
 def say(text: object) -> None:
     """Print a line at once, also into a pipe."""
     print(text, flush=True)
@@ -373,26 +360,6 @@ def split_rest(rest: list[str]) -> tuple[list[Path], list[str]]:
     """
     is_override = re.compile(r"[A-Za-z_][\w.-]*=").match
     return [Path(t) for t in rest if not is_override(t)], [t for t in rest if is_override(t)]
-
-
-def numbers(text: str, option: str, counts: tuple[int, ...]) -> tuple[float, ...]:
-    """Numbers between commas.
-
-    Raises:
-        InputError: not numbers, or not as many as `counts` allows.
-
-    >>> numbers("1,2.5,3,4", "--box", (4,))
-    (1.0, 2.5, 3.0, 4.0)
-    """
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if len(values) not in counts:
-        allowed = " or ".join(map(str, counts))
-        problem = f"'{text}' is not {allowed} numbers with commas between"
-        raise InputError(option, problem, "see samling predict --help")
-    return values
 
 
 def explain(error: Exception) -> str | None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from samling.errors import InputError
+
 Data = Annotated[
     list[Path], typer.Option("--data", metavar="STORE.h5", help="Store made by prepare; several.")
 ]
@@ -80,7 +82,23 @@ RuntimeName = Annotated[
     str | None,
     typer.Option("--runtime", help="Bundles: onnxruntime (default) or openvino, if installed."),
 ]
-Archive = Annotated[
-    bool, typer.Option("--archive", help="Thousands of images: resumable, faults set aside.")
-]
-Ray = Annotated[bool, typer.Option("--ray", help="As --archive, on a Ray cluster (RAY_ADDRESS).")]
+
+
+def numbers(text: str, option: str, counts: tuple[int, ...]) -> tuple[float, ...]:
+    """Numbers between commas.
+
+    Raises:
+        InputError: not numbers, or not as many as `counts` allows.
+
+    >>> numbers("1,2.5,3,4", "--box", (4,))
+    (1.0, 2.5, 3.0, 4.0)
+    """
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) not in counts:
+        allowed = " or ".join(map(str, counts))
+        problem = f"'{text}' is not {allowed} numbers with commas between"
+        raise InputError(option, problem, "see samling predict --help")
+    return values

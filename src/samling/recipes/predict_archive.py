@@ -1,4 +1,4 @@
-"""predict_archive: what `samling predict --archive` does, on threads here or on a Ray cluster."""
+"""predict_archive: what `samling archive` does, on threads here or on a Ray cluster."""
 
 import os
 from collections.abc import Sequence
