@@ -58,3 +58,45 @@ def archive(
     typer.echo(summary)
     if summary.failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def cine(
+    model: Model,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="DICOM loop, MP4 or AVI, folder of frames, or camera:0."
+        ),
+    ],
+    out: Results,
+    box: Annotated[
+        str | None, typer.Option("--box", metavar="x0,y0,x1,y1", help="On the first frame. Pixels.")
+    ] = None,
+    point: Points = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="SOURCE is a folder that a scanner writes into.")
+    ] = False,
+    idle: Annotated[
+        float, typer.Option("--idle", help="--watch: ends after so many seconds without an image.")
+    ] = 60.0,
+    seg: Annotated[bool, typer.Option("--seg", help="Also a DICOM SEG; for DICOM loops.")] = False,
+    runtime: RuntimeName = None,
+) -> None:
+    """Segment a cine loop or a camera live.
+
+    Reading, encoding and decoding of masks overlap, and memory does not grow. With --box or --point
+    one object is followed from frame to frame; without, the model looks for objects in every frame.
+    Masks are smoothed over two frames. Written are annotated.mp4, frames.csv (area, box and score of
+    every frame) and area.svg. Ctrl-C ends a camera; what was segmented is kept.
+
+    Example: samling cine base.bundle loop.dcm -o out --box 120,80,260,190
+
+    Example: samling cine base.bundle /incoming -o out --watch --idle 600
+    """
+    from samling.recipes.cine import CineOptions
+    from samling.recipes.cine import cine as recipe
+
+    corners = None if box is None else numbers(box, "--box", (4,))
+    points = [numbers(text, "--point", (2, 3)) for text in point or []]
+    options = CineOptions(watch, idle, seg, runtime)
+    typer.echo(recipe(model, source, out, corners, points, options))

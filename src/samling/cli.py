@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from samling.cart import archive
+from samling.cart import archive, cine
 from samling.errors import InputError, explain_machine
 from samling.options import (
     Boxes,
@@ -345,6 +345,7 @@ def demo(
 
 
 app.command()(archive)
+app.command()(cine)
 
 
 def say(text: object) -> None:

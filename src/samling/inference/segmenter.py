@@ -140,14 +140,14 @@ class Segmenter:
         for prompt in prompts:
             if self.zooms(prompt):
                 logits, quality = self.decode_zoomed(encoded, prompt)
-                objects.append(self._object(logits, prompt, quality, encoded))
+                objects.append(self.object_of(logits, prompt, quality, encoded))
                 continue
             low, quality = next(decoded)
             if prompt.automatic:
                 objects += find_objects(low, float(quality), encoded, self.card)
             else:
                 logits = encoded.frame.logits_to_original(low[None])[0]
-                objects.append(self._object(logits, prompt, float(quality), encoded))
+                objects.append(self.object_of(logits, prompt, float(quality), encoded))
         return objects
 
     def zooms(self, prompt: Prompt) -> bool:
@@ -291,9 +291,10 @@ class Segmenter:
         whole[top:bottom, left:right] = logits[0]
         return whole, float(quality[0])
 
-    def _object(
+    def object_of(
         self, logits: NDArray[np.float32], prompt: Prompt, quality: float, encoded: EncodedImage
     ) -> Object:
+        """(H, W) logits of one prompt as an object."""
         mask = self.cut(logits, prompt)
         return Object(
             mask=mask,
