@@ -6,16 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from samling.config import TrainingSection
 from samling.data.augment import Augmentation, augment
 from samling.data.batches import Planes, balanced_batches, close_ups, epoch_batches, read_planes
 from samling.data.store import Store
 from samling.errors import InputError
+from samling.models.contract import Embedding
 from samling.models.sam import Sam
 from samling.recipes.build import Trainee
 from samling.recipes.objective import prompted_terms, weighted_sum
 from samling.recipes.validation import best_threshold, score
+from samling.training.distributed import gathered, own_rows, world
 from samling.training.loop import Schedule, Task, Terms, best_precision, fit, precision
 from samling.training.randomness import generator
 
@@ -114,7 +117,7 @@ def _step(
     plan = Augmentation(**settings.augment.model_dump())
     images, labels = augment(images, labels, plan, rng)
     with precision(kind, device):
-        embedding = model.encode(images)
+        embedding = _encode(model, images)
         parts = [
             terms
             for prompts in settings.prompts
@@ -129,6 +132,19 @@ def _step(
     }
     total = torch.stack([weighted_sum(part, settings.loss) for part in parts]).mean()
     return means | {"total": total}, len(indices)
+
+
+def _encode(model: Sam, images: Tensor) -> Embedding:
+    """The embedding of a batch; where several processes train together each encodes its share."""
+    if world() == 1:
+        return model.encode(images)
+    count = len(images)
+    own = model.encode(images[own_rows(count)])
+    return Embedding(
+        gathered(own.image, count),
+        None if own.presence is None else gathered(own.presence, count),
+        tuple(gathered(skip, count) for skip in own.skips),
+    )
 
 
 def calibrate(
