@@ -134,6 +134,20 @@ def test_another_job_in_the_same_folder_is_refused(use, images, tmp_path):
         predict_archive(job(tmp_path / "out"), [images])
 
 
+def test_names_of_results_are_unique(images):
+    from samling.recipes.archive import tasks_of
+    from samling.recipes.predict import is_image
+
+    for name in ("a.png", "a.jpg", "a_f000.png", "a_overlay.png"):
+        shutil.copy(images / "patient0" / "scan0.png", images / name)
+    stems = {task.label: task.stem for task in tasks_of([images], is_image)}
+    assert len(set(stems.values())) == len(stems) == IMAGES + 4
+    assert stems["patient1/scan2.png"] == "patient1__scan2"
+    # a loop a.dcm would write a_f000.png, an image a.png writes a_overlay.png
+    assert stems["a_f000.png"] == "a_f000_"
+    assert stems["a_overlay.png"] != "a_overlay"
+
+
 def test_a_record_says_all_of_its_image(use, images, tmp_path):
     predict_archive(job(tmp_path / "out"), [images])
     records = [json.loads(p.read_text()) for p in (tmp_path / "out" / "records").rglob("*.json")]

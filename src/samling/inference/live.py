@@ -1,9 +1,9 @@
 """Live: a stream of frames segmented while it runs; reading, encoding and decoding of masks overlap."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import Full, Queue
+from threading import Event, Thread
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,17 +20,51 @@ CURRENT, PREVIOUS = 2 / 3, 1 / 3
 CERTAIN = 4.0
 """Logits are clipped to ± this before smoothing: a certain change of one frame is followed at once."""
 LEAST_QUALITY = 0.5
+_LOOK_S = 0.1
 MARGIN = 0.1
 
 
 def ahead(items: Iterable[T], depth: int = AHEAD) -> Iterator[T]:
-    """The same items; the next `depth` are computed in a thread while this one is used."""
-    rest, end = iter(items), object()
-    with ThreadPoolExecutor(1) as pool:
-        waiting: deque[Future[Any]] = deque(pool.submit(next, rest, end) for _ in range(depth))
-        while (item := waiting.popleft().result()) is not end:
-            waiting.append(pool.submit(next, rest, end))
+    """The same items; the next `depth` are computed in a thread while this one is used.
+
+    Whoever stops asking is not held up by a source that is still waiting, for a camera or a file.
+    """
+    ready: Queue[Any] = Queue(depth - 1)  # and one in the hand of the thread
+    stopped, end = Event(), object()
+
+    def offer(item: object) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=_LOOK_S)
+                return True
+            except Full:
+                continue
+        return False
+
+    def fill() -> None:
+        try:
+            for item in items:
+                if not offer(item):
+                    return
+            offer(end)
+        except BaseException as fault:  # raised again where the items are used
+            offer(_Fault(fault))
+
+    Thread(target=fill, daemon=True).start()
+    try:
+        while (item := ready.get()) is not end:
+            if isinstance(item, _Fault):
+                raise item.fault
             yield item
+    finally:
+        stopped.set()
+
+
+class _Fault:
+    """What went wrong in the thread."""
+
+    def __init__(self, fault: BaseException) -> None:
+        self.fault = fault
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ shared, so threads, processes and machines may work on one folder.
 import csv
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from samling.recipes.progress import track
 
 RECORDS, JOB, MANIFEST = "records", "job.json", "manifest.csv"
 _MANIFEST_COLUMNS = ("file", "status", "objects", "error")
+_LIKE_A_FRAME = re.compile(r"_f\d+$")
+"""Frames of a loop get such names; an image of that name gets another."""
 Work = Callable[["Task"], None]
 
 
@@ -66,6 +69,7 @@ def tasks_of(inputs: Sequence[Path], wanted: Callable[[Path], bool]) -> list[Tas
                 continue
             label = path.relative_to(given).as_posix() if given.is_dir() else path.name
             stem = "__".join(Path(label).with_suffix("").parts)
+            stem += "_" * bool(_LIKE_A_FRAME.search(stem))
             key = str(path.resolve())
             if key not in tasks:
                 tasks[key] = Task(str(path), label, names.reserve(stem, (".png", "_overlay.png")))

@@ -89,7 +89,7 @@ def _arriving(folder: Path, idle_s: float) -> Iterator[Path]:
     last = time.monotonic()
     while time.monotonic() - last < idle_s:
         for path in sorted(set(folder.iterdir()) - seen):
-            size = path.stat().st_size if path.is_file() else 0
+            size = 0 if path.name.startswith(".") else _size(path)
             if size and sizes.get(path) == size:
                 seen.add(path)
                 del sizes[path]
@@ -98,6 +98,14 @@ def _arriving(folder: Path, idle_s: float) -> Iterator[Path]:
             else:
                 sizes[path] = size
         time.sleep(_POLL_S)
+
+
+def _size(path: Path) -> int:
+    """Bytes; 0 for what is no file, or no longer there."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:
+        return 0
 
 
 def _same_size(
