@@ -30,41 +30,43 @@ def ahead(items: Iterable[T], depth: int = AHEAD) -> Iterator[T]:
     Whoever stops asking is not held up by a source that is still waiting, for a camera or a file.
     """
     ready: Queue[Any] = Queue(depth - 1)  # and one in the hand of the thread
-    stopped, end = Event(), object()
-
-    def offer(item: object) -> bool:
-        while not stopped.is_set():
-            try:
-                ready.put(item, timeout=_LOOK_S)
-                return True
-            except Full:
-                continue
-        return False
-
-    def fill() -> None:
-        try:
-            for item in items:
-                if not offer(item):
-                    return
-            offer(end)
-        except BaseException as fault:  # raised again where the items are used
-            offer(_Fault(fault))
-
-    Thread(target=fill, daemon=True).start()
+    stopped = Event()
+    Thread(target=_fill, args=(items, ready, stopped), daemon=True).start()
     try:
-        while (item := ready.get()) is not end:
-            if isinstance(item, _Fault):
-                raise item.fault
+        while not isinstance(item := ready.get(), _End):
             yield item
+        if item.fault is not None:
+            raise item.fault
     finally:
         stopped.set()
 
 
-class _Fault:
-    """What went wrong in the thread."""
+@dataclass(frozen=True)
+class _End:
+    """Behind the last item; with what went wrong, if something did."""
 
-    def __init__(self, fault: BaseException) -> None:
-        self.fault = fault
+    fault: BaseException | None = None
+
+
+def _fill(items: Iterable[Any], ready: "Queue[Any]", stopped: Event) -> None:
+    try:
+        for item in items:
+            if not _offer(item, ready, stopped):
+                return
+        _offer(_End(), ready, stopped)
+    except BaseException as fault:  # raised again where the items are used
+        _offer(_End(fault), ready, stopped)
+
+
+def _offer(item: object, ready: "Queue[Any]", stopped: Event) -> bool:
+    """Put it there when there is room; False if nobody wants it any more."""
+    while not stopped.is_set():
+        try:
+            ready.put(item, timeout=_LOOK_S)
+        except Full:
+            continue
+        return True
+    return False
 
 
 @dataclass(frozen=True)
