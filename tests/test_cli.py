@@ -17,7 +17,9 @@ from samling.errors import InputError
 from samling.inference.card import Card
 
 VERBS = [
-    "doctor", "prepare", "adapt", "distill", "evaluate", "compare", "export", "predict", "fetch", "demo", "archive", "cine"]  # fmt: skip
+    "doctor", "prepare", "adapt", "distill", "evaluate", "compare", "export", "predict", "fetch", "demo",
+    "archive", "cine",
+]  # fmt: skip
 MODEL = "untrained"
 
 
