@@ -1,9 +1,10 @@
-"""Pack a distilled base as the one that ships: 16-bit floats, its card, and what it was made from.
+"""Pack a distilled base as the one that ships: 16-bit floats and its card; --ship puts it in place.
 
-python scripts/pack_base.py OUT        OUT: the folder of scripts/base.sh
+python scripts/pack_base.py OUT [--ship]        OUT: the folder of scripts/base.sh
 """
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,21 +30,29 @@ LICENCES = {
 }
 
 
-def main(out: Path) -> None:
-    """Write base.safetensors, base.json and about.json beside the model card."""
-    run = out / "base"
+def pack(out: Path) -> None:
+    """Write OUT/packed/base.safetensors and base.json."""
+    run, packed_to = out / "base", out / "packed"
+    packed_to.mkdir(exist_ok=True)
     state = read_state(run / "base.safetensors")
     packed = {
         key: value.half() if value.is_floating_point() else value for key, value in state.items()
     }
-    with atomic_path(TARGET / "base.safetensors") as temporary:
+    with atomic_path(packed_to / "base.safetensors") as temporary:
         temporary.write_bytes(save(packed))
     card = Card.read(run / "base.json")
     named = "; ".join(f"{name}: {LICENCES[name]}" for name in card.trained_on)
     changes = {"name": "base", "base": "base", "base_sha256": sha256_of_tensors(packed)}
     changes["licence"] = f"teacher LiteMedSAM: Apache-2.0; images: {named}"
-    card.model_copy(update=changes).save(TARGET / "base.json")
-    text = json.dumps(about(out, card), indent=2) + "\n"
+    card.model_copy(update=changes).save(packed_to / "base.json")
+
+
+def ship(out: Path) -> None:
+    """Copy what was packed and measured beside the model card, with about.json."""
+    for name in ("base.safetensors", "base.json"):
+        with atomic_path(TARGET / name) as temporary:
+            shutil.copyfile(out / "packed" / name, temporary)
+    text = json.dumps(about(out, Card.read(out / "packed" / "base.json")), indent=2) + "\n"
     write_text(TARGET / "about.json", text)
 
 
@@ -75,4 +84,4 @@ def about(out: Path, card: Card) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    (ship if "--ship" in sys.argv else pack)(Path(sys.argv[1]))

@@ -69,7 +69,7 @@ def write(tmp_path):
         ("name: x\ntraining: {loss: {tversky: 1}}", "training.loss.tversky"),
         ("name: x\ntraining: {prompts: [box, scribble]}", "training.prompts.1"),
         ("name: x\ntraining: {prompts: []}", "training.prompts"),
-        ("name: x\nadapter: {kind: lora}", "adapter.kind"),
+        ("name: x\nadapter: {kind: dora}", "adapter.kind"),
         ("name: x\nadapter: {rank: 0}", "adapter.rank"),
         ("name: [x]", "name"),
         ("name: x\nseed: -1", "seed"),
@@ -98,7 +98,9 @@ def test_a_file_that_is_no_yaml_is_refused(write, tmp_path):
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones(tmp_path):
     for name in ("lg-medsegg", tmp_path, tmp_path / "none.yaml"):
-        with pytest.raises(InputError, match=r"no such recipe.*lg-medseg, light, serial"):
+        with pytest.raises(
+            InputError, match=r"no such recipe.*lg-medseg, light, lora, sam-liver, serial"
+        ):
             load_recipe(AdaptRecipe, name, [])
 
 
@@ -147,3 +149,8 @@ def test_recipes_do_not_change_after_loading():
     recipe = load_recipe(AdaptRecipe, "lg-medseg", [])
     with pytest.raises(ValueError, match="frozen"):
         recipe.seed = 1
+
+
+def test_a_wrong_override_is_blamed_and_not_the_file():
+    with pytest.raises(InputError, match=r"^training\.epochs=x: "):
+        load_recipe(AdaptRecipe, "lg-medseg", ["training.epochs=x"])

@@ -1,4 +1,4 @@
-"""Verbs for where images are made and where they are kept: archives and cine loops."""
+"""Verbs that put a model to work: on images and volumes, on archives, on cine loops."""
 
 from typing import Annotated
 
@@ -6,17 +6,76 @@ import typer
 
 from samling.options import (
     Boxes,
+    Clean,
+    Flips,
+    Formats,
     Inputs,
     Model,
+    Others,
     Points,
     PromptFile,
     Results,
     RuntimeName,
+    SeriesName,
+    SliceNumber,
+    SliceSpan,
     Window,
     numbers,
+    span,
 )
 
 SOME_FAILED = 1
+
+
+def predict(
+    model: Model,
+    inputs: Inputs,
+    out: Results,
+    box: Boxes = None,
+    point: Points = None,
+    prompts: PromptFile = None,
+    auto: Annotated[bool, typer.Option("--auto", help="Find the objects without prompts.")] = False,
+    format: Formats = "",
+    window: Window = None,
+    series: SeriesName = None,
+    slice_: SliceNumber = None,
+    slices: SliceSpan = None,
+    clean: Clean = "",
+    with_: Others = None,
+    flips: Flips = False,
+    runtime: RuntimeName = None,
+) -> None:
+    """Segment images and volumes and measure what was found.
+
+    One mask and one overlay for each image, and results.csv with a row per object. Without --box,
+    --point or --prompts the model looks for objects itself. Pixels are the original image's, x to
+    the right, y down; x1 and y1 are exclusive.
+
+    A folder of DICOM slices, a zip of them or a volume file is segmented slice by slice; a box on
+    one slice is carried to its neighbours until the object ends. Written are NIfTI and DICOM SEG on
+    the source's own grid, a picture of several slices, and volumes.csv: millilitres, number of
+    lesions, diameters, share of the whole. Several models (--with) and mirrored slices (--flips) are
+    averaged; a NIfTI beside the result shows where they are unsure, in percent. With --format
+    dicom-seg ultrasound gets a DICOM SEG too.
+
+    Example: samling predict runs/mine scan.png -o out --box 120,80,260,190
+
+    Example: samling predict base ct_series/ -o out --window abdomen --box 90,120,300,340 --slice 60
+    """
+    from samling.inference.clean_volume import CleanUp
+    from samling.recipes.predict import PredictOptions
+    from samling.recipes.predict import predict as recipe
+    from samling.recipes.predict_volume import VolumeOptions
+
+    boxes = [numbers(text, "--box", (4,)) for text in box or []]
+    points = [numbers(text, "--point", (2, 3)) for text in point or []]
+    formats = tuple(dict.fromkeys(part.strip() for part in format.split(",") if part.strip()))
+    volume = VolumeOptions(formats, series, slice_, span(slices), CleanUp.parse(clean), flips=flips)
+    options = PredictOptions(window, volume, tuple(with_ or ()), runtime)
+    summary = recipe(model, inputs, out, boxes, points, prompts, auto, options)
+    typer.echo(summary)
+    if summary.failed:
+        raise typer.Exit(SOME_FAILED)
 
 
 def archive(

@@ -7,29 +7,24 @@ from typing import Annotated
 
 import typer
 
-from samling.cart import archive, cine
+from samling.cart import SOME_FAILED, archive, cine, predict
 from samling.errors import InputError, explain_machine
 from samling.options import (
-    Boxes,
-    Clean,
+    ClassName,
     Data,
-    Formats,
-    Inputs,
+    Mean,
     Model,
-    Points,
-    PromptFile,
+    Protocols,
     Recipe,
     Rest,
     Results,
     Run,
-    RuntimeName,
-    SeriesName,
-    SliceNumber,
-    Window,
-    numbers,
+    Split,
+    SplitBy,
+    StoreFile,
 )
 
-DONE, SOME_FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+DONE, UNUSABLE, INTERRUPTED = 0, 2, 130
 
 app = typer.Typer(
     name="samling",
@@ -73,13 +68,16 @@ def doctor(
     """Say what this machine can do.
 
     Versions, weights found, expected seconds per image. With DATA, the checks of `prepare` run on
-    every image, and nothing is written.
+    every image instead of timing, and nothing is written; the exit code is 1 if files cannot be used.
 
     Example: samling doctor my_images/
     """
     from samling.recipes.doctor import doctor as recipe
 
-    say(recipe(data))
+    found = recipe(data)
+    say(found)
+    if found.errors:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -92,13 +90,14 @@ def prepare(
             "--as",
             metavar="LAYOUT",
             help="busi, ddti, tn3k, tg3k, usefd, hc18, folder, nnunet (also MSD), coco, 3dircadb, "
-            "lits or chaos; else recognised.",
+            "lits or chaos; else recognised. unlabelled: images alone, for distill.",
         ),
     ] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the data set; else the folder's.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the split, where none is committed.")] = 0,
+    split_by: SplitBy = "group",
 ) -> None:
     """Check a data set and write it as one store.
 
@@ -111,7 +110,7 @@ def prepare(
     """
     from samling.recipes.prepare import prepare as recipe
 
-    report = recipe(data, out, layout, name=name, seed=seed)
+    report = recipe(data, out, layout, name=name, seed=seed, by=split_by)
     say(report.text())
     if any(problem.severity == "error" for problem in report.problems):
         raise typer.Exit(SOME_FAILED)
@@ -167,25 +166,12 @@ def distill(
 @app.command()
 def evaluate(
     model: Model,
-    data: Annotated[
-        Path, typer.Option("--data", metavar="STORE.h5", help="Store made by prepare.")
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Folder of the results.")],
-    split: Annotated[
-        str, typer.Option("--split", metavar="val|test", help="Look at test once, at the end.")
-    ] = "val",
-    prompts: Annotated[
-        str,
-        typer.Option(
-            "--prompts",
-            help="Commas between: box, jitter5/10/20, point1/3/5, clicks3, noc90 (clicks until "
-            "Dice 0.90), auto; or all.",
-        ),
-    ] = "box,jitter10,point1,auto",
-    mean: Annotated[
-        str,
-        typer.Option("--mean", metavar="image|patient", help="What weighs the same in a mean."),
-    ] = "image",
+    data: StoreFile,
+    out: Results,
+    split: Split = "val",
+    prompts: Protocols = "box,jitter10,point1,auto",
+    mean: Mean = "image",
+    class_name: ClassName = "",
 ) -> None:
     """Measure a model on a split.
 
@@ -196,10 +182,12 @@ def evaluate(
 
     Example: samling evaluate runs/mine --data my.h5 --split val -o runs/mine/val
     """
+    from samling.recipes.evaluate import Counting
     from samling.recipes.evaluate import evaluate as recipe
 
     kinds = [kind.strip() for kind in prompts.split(",") if kind.strip()]
-    say(recipe(model, data, out, split, kinds, mean_over=mean, progress=say))
+    counting = Counting(mean, class_name)
+    say(recipe(model, data, out, split, kinds, counting=counting, progress=say))
 
 
 @app.command()
@@ -264,51 +252,7 @@ def export(
     say(recipe(model, out, format, data or [], most_drop, report=say))
 
 
-@app.command()
-def predict(
-    model: Model,
-    inputs: Inputs,
-    out: Results,
-    box: Boxes = None,
-    point: Points = None,
-    prompts: PromptFile = None,
-    auto: Annotated[bool, typer.Option("--auto", help="Find the objects without prompts.")] = False,
-    format: Formats = "",
-    window: Window = None,
-    series: SeriesName = None,
-    slice_: SliceNumber = None,
-    clean: Clean = "",
-    runtime: RuntimeName = None,
-) -> None:
-    """Segment images and volumes and measure what was found.
-
-    One mask and one overlay for each image, and results.csv with a row per object. Without --box,
-    --point or --prompts the model looks for objects itself. Pixels are the original image's, x to
-    the right, y down; x1 and y1 are exclusive.
-
-    A folder of DICOM slices, a zip of them or a volume file is segmented slice by slice; a box on
-    one slice is carried to its neighbours until the object ends. Written are NIfTI and DICOM SEG on
-    the source's own grid, a picture of several slices, and volumes.csv: millilitres, number of
-    lesions, diameters, share of the whole. With --format dicom-seg ultrasound gets a DICOM SEG too.
-
-    Example: samling predict runs/mine scan.png -o out --box 120,80,260,190
-
-    Example: samling predict base ct_series/ -o out --window abdomen --box 90,120,300,340 --slice 60
-    """
-    from samling.inference.clean_volume import CleanUp
-    from samling.recipes.predict import PredictOptions
-    from samling.recipes.predict import predict as recipe
-    from samling.recipes.predict_volume import VolumeOptions
-
-    boxes = [numbers(text, "--box", (4,)) for text in box or []]
-    points = [numbers(text, "--point", (2, 3)) for text in point or []]
-    formats = tuple(dict.fromkeys(part.strip() for part in format.split(",") if part.strip()))
-    volume = VolumeOptions(formats, series, slice_, CleanUp.parse(clean))
-    options = PredictOptions(window, volume, runtime)
-    summary = recipe(model, inputs, out, boxes, points, prompts, auto, options)
-    say(summary)
-    if summary.failed:
-        raise typer.Exit(SOME_FAILED)
+app.command()(predict)
 
 
 @app.command()

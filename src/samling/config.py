@@ -2,10 +2,10 @@
 
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from samling.errors import InputError
 
@@ -19,12 +19,12 @@ class Section(BaseModel):
 class AdapterSection(Section):
     """Which adapter goes where."""
 
-    kind: Literal["lr", "serial", "ch", "none"] = "lr"
+    kind: Literal["lr", "serial", "ch", "lora", "med2d", "none"] = "lr"
     sites: tuple[str, ...] = Field(
         default=("conv", "mlp"), description="`kind` or `kind:stage`; see Sam.sites"
     )
     placement: Literal["parallel", "serial"] = "parallel"
-    rank: int = Field(default=16, ge=1, description="k, clamped to min(d, r) per site")
+    rank: int = Field(default=16, ge=1, description="lr: k, clamped to min(d, r) per site; lora: r")
     reduction: int = Field(default=8, ge=1, description="bottleneck r = d / reduction")
     tied: bool = False
     edges: Literal["magnitude", "concatenation"] = Field(
@@ -40,6 +40,10 @@ class LossSection(Section):
     mask_iou: float = Field(default=1.0, ge=0)
     boundary: float = Field(default=2.0, ge=0)
     presence: float = Field(default=1.0, ge=0, description="automatic mode: is anything there?")
+    bce: float = Field(default=0.0, ge=0, description="binary cross-entropy")
+    inner: float = Field(
+        default=1.0, ge=0, description="bce: weight of a pixel of any class but the first (tumour)"
+    )
     boundary_form: Literal["kervadec", "hausdorff"] = "kervadec"
 
 
@@ -62,9 +66,18 @@ class AugmentSection(Section):
     crop: float = Field(default=0.75, gt=0, le=1)
     enlarge: float = Field(default=1.1, ge=1)
     gain: float = Field(default=0.15, ge=0, lt=1)
+    shear_degrees: float = Field(default=0.0, ge=0, le=45)
+    shift: float = Field(default=0.0, ge=0, le=0.5, description="share of the square")
+    operations: int = Field(
+        default=0, ge=0, description="so many kinds of change per image (RandAugment); 0: all"
+    )
     zoom_chance: float = Field(
         default=0.0, ge=0, le=1, description="share of images seen close up around an object"
     )
+    tone_chance: float = Field(
+        default=0.0, ge=0, le=1, description="share of images with a random tone curve"
+    )
+    speckle: float = Field(default=0.0, ge=0, le=0.5, description="strongest multiplied noise")
 
 
 PromptName = Literal["box", "points", "automatic"]
@@ -85,10 +98,37 @@ class TrainingSection(Section):
     balance: float = Field(
         default=1.0, ge=0, le=1, description="share of a store: its size to this power; 0: equal"
     )
+    images_per_epoch: int | None = Field(
+        default=None, ge=1, description="fewer or more than there are; by the same shares"
+    )
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     loss: LossSection = LossSection()
     optimiser: OptimiserSection = OptimiserSection()
     augment: AugmentSection = AugmentSection()
+
+
+class IntensitySection(Section):
+    """What is done to values before the network sees them; the card keeps it for prediction."""
+
+    window: str | tuple[float, float] | None = Field(
+        default=None, description="CT: name of a window, or [centre, width] in Hounsfield units"
+    )
+    clahe: float | None = Field(default=None, gt=0, le=40, description="clip limit")
+    slices: Literal[1, 3] = Field(
+        default=1, description="3: the slices before and after are channels too (2.5-D)"
+    )
+
+
+class ClassesSection(Section):
+    """The classes that automatic mode tells apart."""
+
+    names: tuple[str, ...] = Field(
+        default=(), description="as the stores name them; none: all labels are one object"
+    )
+    nested: bool = Field(default=False, description="each class lies inside the one before it")
+
+
+DecoderPart = bool | Literal["last"]
 
 
 class AdaptRecipe(Section):
@@ -96,10 +136,29 @@ class AdaptRecipe(Section):
 
     name: str
     seed: int = Field(default=0, ge=0)
+    intensity: IntensitySection = IntensitySection()
+    classes: ClassesSection = ClassesSection()
     adapter: AdapterSection = AdapterSection()
-    train_decoder: bool = Field(default=False, description="tune the mask decoder too")
+    train_decoder: DecoderPart = Field(
+        default=False, description="tune the mask decoder too; last: what follows its transformer"
+    )
     train_encoder: bool = Field(default=False, description="full fine-tuning, for comparison")
+    fusion: bool = Field(
+        default=False, description="new skips from all levels of the encoder into the decoder"
+    )
+    anatomy: bool = Field(
+        default=False, description="automatic prompts made from the image, see models/anatomy.py"
+    )
+    groups: int | None = Field(
+        default=None, ge=1, description="few-shot: train on so many patients, drawn by the seed"
+    )
     training: TrainingSection = TrainingSection()
+
+    @model_validator(mode="after")
+    def _zoom_sees_one_slice(self) -> Self:
+        if self.intensity.slices > 1 and (self.training.zoom or self.training.augment.zoom_chance):
+            raise ValueError("intensity.slices 3 cannot be combined with zoom")
+        return self
 
 
 class EmbeddingSection(Section):
@@ -108,9 +167,15 @@ class EmbeddingSection(Section):
     epochs: int = Field(default=10, ge=0)
     batch_size: int = Field(default=16, ge=1)
     flips: bool = Field(default=True, description="cache mirrored embeddings too")
+    tone_chance: float = Field(
+        default=0.0, ge=0, le=1, description="share the student sees with another tone curve"
+    )
     mse: float = Field(default=1.0, ge=0, description="weight: squared error of the embedding")
     cosine: float = Field(default=1.0, ge=0, description="weight: its direction, cell by cell")
     levels: float = Field(default=0.0, ge=0, description="weight: deep supervision of every stage")
+    supervise: Literal["outputs", "parts"] = Field(
+        default="outputs", description="of a level: its output, or block, adapter and both (DSKD)"
+    )
     masks: float = Field(
         default=0.0, ge=0, description="weight: masks of the teacher's decoder, boxes from labels"
     )
@@ -123,6 +188,9 @@ class DistillRecipe(Section):
     name: str
     seed: int = Field(default=0, ge=0)
     student: str = Field(default="light", description="see models/architectures.py: ARCHITECTURES")
+    adapter: AdapterSection = Field(
+        default=AdapterSection(kind="none"), description="adapters that are part of the student"
+    )
     warm_start: bool = Field(
         default=True, description="start from LiteMedSAM's encoder where shapes fit"
     )
@@ -188,10 +256,12 @@ def load_recipe(kind: type[R], recipe: str | Path, overrides: list[str]) -> R:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
+        typed = next((given for given in overrides if given.partition("=")[0] == field), None)
+        where = typed or f"{path} {field}"
         if first["type"] == "extra_forbidden":
             keys = ", ".join(_keys_beside(kind, first["loc"]))
-            raise InputError(f"{path} {field}", "is no setting", f"use one of {keys}") from None
-        raise InputError(f"{path} {field}", first["msg"], "give a value of that kind") from None
+            raise InputError(where, "is no setting", f"use one of {keys}") from None
+        raise InputError(where, first["msg"], "give a value of that kind") from None
 
 
 def _keys_beside(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Losses of mask segmentation: focal, Dice, mask IoU, two boundary forms. Means over samples.
+"""Losses of mask segmentation: focal, cross-entropy, Dice, mask IoU, boundary. Means over samples.
 
 Shapes: logits, labels (N, H, W), labels in {0, 1}; quality (N,). An empty label is legal in all of them.
 """
@@ -25,6 +25,12 @@ def focal(logits: Tensor, labels: Tensor, alpha: float = 0.25, gamma: float = 2.
     wrong = probability + labels - 2 * probability * labels  # 1 - p of the true class
     weight = alpha * labels + (1 - alpha) * (1 - labels)
     return (weight * wrong**gamma * cross_entropy).mean()
+
+
+def bce(logits: Tensor, labels: Tensor, importance: Tensor | None = None) -> Tensor:
+    """Binary cross-entropy, mean over pixels and samples, weighed by `importance` (N, H, W)."""
+    costs = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    return costs.mean() if importance is None else (costs * importance).sum() / importance.sum()
 
 
 def dice(logits: Tensor, labels: Tensor) -> Tensor:

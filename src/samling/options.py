@@ -1,5 +1,6 @@
 """Options and arguments of the command line, each with the help that a user reads."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -71,6 +72,17 @@ SliceNumber = Annotated[
         "--slice", help="Volume: the slice that --box is on, from 0 as the picture counts."
     ),
 ]
+SliceSpan = Annotated[
+    str | None,
+    typer.Option("--slices", metavar="FIRST-LAST", help="Volume: only these slices, from 0."),
+]
+Others = Annotated[
+    list[str] | None,
+    typer.Option("--with", metavar="MODEL", help="Volume, automatic: average with it; repeat."),
+]
+Flips = Annotated[
+    bool, typer.Option("--flips", help="Volume, automatic: average with mirrored slices.")
+]
 Clean = Annotated[
     str,
     typer.Option(
@@ -81,6 +93,34 @@ Clean = Annotated[
 RuntimeName = Annotated[
     str | None,
     typer.Option("--runtime", help="Bundles: onnxruntime (default) or openvino, if installed."),
+]
+StoreFile = Annotated[
+    Path, typer.Option("--data", metavar="STORE.h5", help="Store made by prepare.")
+]
+Split = Annotated[
+    str, typer.Option("--split", metavar="val|test", help="Look at test once, at the end.")
+]
+Protocols = Annotated[
+    str,
+    typer.Option(
+        "--prompts",
+        help="Commas between: box, jitter5/10/20, point1/3/5, clicks3, noc90 (clicks until "
+        "Dice 0.90), auto; or all.",
+    ),
+]
+Mean = Annotated[
+    str, typer.Option("--mean", metavar="image|patient", help="What weighs the same in a mean.")
+]
+ClassName = Annotated[
+    str, typer.Option("--class", metavar="NAME", help="Measure this class of several alone.")
+]
+SplitBy = Annotated[
+    str,
+    typer.Option(
+        "--split-by",
+        metavar="group|slice|block",
+        help="What stays on one side: patients; slice and block (of slices) leak, to show it.",
+    ),
 ]
 
 
@@ -102,3 +142,20 @@ def numbers(text: str, option: str, counts: tuple[int, ...]) -> tuple[float, ...
         problem = f"'{text}' is not {allowed} numbers with commas between"
         raise InputError(option, problem, "see samling predict --help")
     return values
+
+
+def span(text: str | None) -> tuple[int, int] | None:
+    """First and last slice with a dash between.
+
+    Raises:
+        InputError: not two whole numbers.
+
+    >>> span("20-45"), span(None)
+    ((20, 45), None)
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,6})-(\d{1,6})", text.strip())
+    if match is None:
+        raise InputError("--slices", f"'{text}' is not FIRST-LAST", "e.g. --slices 20-45")
+    return int(match[1]), int(match[2])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from samling.data.augment import Augmentation, augment
+from samling.data.augment import Augmentation, augment, retone
 
 STILL = {"rotation_degrees": 0, "flip": False, "crop": 1, "enlarge": 1, "gain": 0}
 
@@ -148,3 +148,61 @@ def test_close_ups_are_taken_of_objects_alone_and_as_often_as_asked():
     assert 75 < close[100:].sum() < 125
     torch.testing.assert_close(seen[~close], images[~close])
     assert torch.equal(relabelled[~close], labels[~close])
+
+
+def test_shear_and_shift_move_image_and_label_alike():
+    plan = Augmentation(**STILL | {"shear_degrees": 20, "shift": 0.1})
+    images, labels = moved(plan)
+    torch.testing.assert_close((images[:, 0] > 0.5).float(), labels, atol=1.0, rtol=0)
+    wrong = ((images[:, 0] > 0.5).float() - labels).abs().sum((1, 2))
+    assert wrong.max() < 30  # at the rim: bilinear beside nearest
+    torch.testing.assert_close(labels.sum((1, 2)), torch.full((200,), 314.0), atol=20, rtol=0)
+    offsets = centroids(labels)
+    assert offsets[:, 1].std() > 2  # a shear along x alone would leave rows where they were
+    assert (offsets - torch.tensor([0.0, -18.0])).abs().max() < 0.2 * 48 + 18 * np.tan(
+        np.deg2rad(20)
+    ) + 1
+
+
+def test_randaugment_gives_every_image_so_many_kinds_of_change():
+    kinds = {"flip": True, "gain": 0.3, "shift": 0.2, "operations": 1}
+    images, labels = discs(300, centre=(40, 30))
+    plan = Augmentation(**STILL | kinds)
+    seen, relabelled = augment(images, labels, plan, np.random.default_rng(0))
+    inside = (relabelled > 0.5).unsqueeze(1)
+    brightness = torch.where(inside, seen, 0).sum((1, 2, 3)) / inside.sum((1, 2, 3))
+    darker = brightness < 0.9
+    elsewhere = (relabelled != labels).flatten(1).any(1)
+    assert not (darker & elsewhere).any()  # never two of them
+    assert 10 < darker.sum() < 60  # one of six kinds, half of these brighten what is white already
+    assert 40 < elsewhere.sum() < 140
+
+
+def test_a_tone_curve_keeps_order_black_and_white():
+    ramp = torch.linspace(0, 1, 64 * 64).view(1, 1, 64, 64).expand(50, -1, -1, -1)
+    toned = retone(ramp, 1.0, np.random.default_rng(0)).flatten(1)
+    torch.testing.assert_close(toned[:, 0], torch.zeros(50))
+    torch.testing.assert_close(toned[:, -1], torch.ones(50))
+    assert (toned.diff(dim=1) >= -1e-6).all()
+    assert (toned - ramp.flatten(1)).abs().amax(1).min() > 0.02
+    # The mean curve of a symmetric Dirichlet distribution is the identity
+    many = retone(ramp[:1].expand(4000, -1, -1, -1)[..., ::16, ::16], 1.0, np.random.default_rng(1))
+    torch.testing.assert_close(many.mean(0), ramp[0, :, ::16, ::16], atol=0.02, rtol=0)
+
+
+def test_tone_changes_as_many_images_as_asked():
+    images = torch.rand(400, 1, 8, 8)
+    toned = retone(images, 0.25, np.random.default_rng(0))
+    share = (toned != images).flatten(1).any(1).float().mean()
+    assert 0.18 < share < 0.32
+    assert retone(images, 0.0, np.random.default_rng(0)) is images
+
+
+def test_speckle_is_multiplied_and_bounded():
+    plan = Augmentation(**STILL, speckle=0.2)
+    images, labels = torch.full((60, 1, 32, 32), 0.5), torch.zeros(60, 32, 32)
+    images[:, :, :4] = 0
+    seen, _ = augment(images, labels, plan, np.random.default_rng(0))
+    assert (seen[:, :, :4] == 0).all()
+    spread = seen[:, :, 4:].flatten(1).std(1) / 0.5
+    assert spread.max() < 0.22 and spread.min() < 0.05

@@ -13,8 +13,11 @@ from samling.data.batches import (
     epoch_batches,
     read_planes,
 )
-from samling.data.intensity import to_model
-from samling.data.store import Store
+from samling.data.case import Case
+from samling.data.intensity import Intensity, to_model
+from samling.data.splits import Splits
+from samling.data.store import Store, write_store
+from samling.errors import InputError
 from samling.prompts.frame import Frame
 
 
@@ -55,6 +58,19 @@ def test_a_small_store_comes_more_often(exponent, of_the_small_one):
     assert counts.max() - counts.min() <= 1  # every case in turn
     assert np.bincount(order[order < 96]).max() == 1
     assert all(len(batch) == 16 for batch in batches[:-1])
+
+
+@pytest.mark.parametrize(
+    ("exponent", "count", "of_the_small_one"), [(1, 50, 2), (0, 20, 10), (0.5, 240, 41)]
+)
+def test_an_epoch_of_another_length_keeps_the_shares(exponent, count, of_the_small_one):
+    rng = np.random.default_rng(0)
+    order = np.concatenate(list(balanced_batches(two_stores(96, 4), exponent, 16, rng, count)))
+    assert len(order) == count
+    counts = np.bincount(order, minlength=100)
+    assert counts[96:].sum() == of_the_small_one  # 4 ** e / (96 ** e + 4 ** e) of them
+    for own in (counts[:96], counts[96:]):
+        assert own.max() - own.min() <= 1  # nobody twice before everybody came once
 
 
 def test_planes_are_the_stored_cases_at_model_size(tiny_store):
@@ -128,3 +144,69 @@ def test_close_ups_show_the_largest_object_alone():
 def test_no_objects_have_no_close_ups():
     planes = Planes(np.zeros((2, 32, 32), np.uint8), np.zeros((2, 32, 32), np.uint8), ("a", "b"))
     assert len(close_ups(planes, 2.0)) == 0
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """Two patients of four slices in Hounsfield units, classes liver and liver tumour."""
+    rng = np.random.default_rng(0)
+    cases = []
+    for patient in "ab":
+        for index in range(3, 7):
+            labels = np.zeros((20, 24), np.uint8)
+            labels[4:16, 4:18] = 1
+            labels[6:9, 6:9] = 2 * (index == 4)
+            image = rng.integers(-1000, 400, (20, 24)).astype(np.float32)
+            cases.append(
+                Case(f"{patient}_s{index:04d}", image, labels, group=patient, hounsfield=True)
+            )
+    parts = {
+        part: [case.id for case in cases if case.group == patient]
+        for part, patient in (("train", "a"), ("val", "b"))
+    }
+    path = tmp_path / "scans.h5"
+    write_store(
+        path, cases, Splits.of(parts), name="scans", classes=("liver", "liver tumour"), licence=""
+    )
+    return Store.open(path), cases
+
+
+def test_a_recipe_s_window_is_what_the_planes_show(scans):
+    store, cases = scans
+    intensity = Intensity((100, 250))
+    planes = read_planes([(store, store.splits.train)], 24, intensity)
+    for plane, case in zip(planes.images, cases[:4], strict=True):
+        expected = np.clip((case.image - (-25)) / 250, 0, 1)  # by hand: 100 - 250 / 2
+        np.testing.assert_allclose(plane[:20] / 255, expected, atol=0.5 / 255 + 1e-6)
+
+
+def test_neighbouring_slices_are_channels_and_the_last_stands_for_itself(scans):
+    store, _ = scans
+    store.neighbours = True
+    planes = read_planes([(store, store.splits.train)], 24, Intensity((0, 2000)))
+    assert planes.images.shape == (4, 3, 24, 24)
+    alone = planes.images[:, 1]
+    np.testing.assert_array_equal(planes.images[1:, 0], alone[:-1])
+    np.testing.assert_array_equal(planes.images[:-1, 2], alone[1:])
+    np.testing.assert_array_equal(planes.images[0, 0], alone[0])
+    np.testing.assert_array_equal(planes.images[3, 2], alone[3])
+    assert planes.tensors(np.array([0, 2]))[0].shape == (2, 3, 24, 24)
+
+
+def test_classes_are_told_apart_by_name_and_unknown_ones_refused(scans):
+    store, cases = scans
+    split = [(store, store.splits.train)]
+    together = read_planes(split, 24)
+    assert together.labels.max() == 2 and together.known is None
+    apart = read_planes(split, 24, classes=("kidney", "liver", "liver tumour"))
+    assert sorted(np.unique(apart.labels)) == [0, 2, 3]
+    np.testing.assert_array_equal(apart.labels[1][:20] == 3, cases[1].labels == 2)
+    assert apart.known.tolist() == [[False, True, True]] * 4
+    with pytest.raises(InputError, match=r"class 'liver tumour', which the recipe does not know"):
+        read_planes(split, 24, classes=("liver",))
+
+
+def test_a_window_without_hounsfield_units_is_refused(tiny_store):
+    store = Store.open(tiny_store)
+    with pytest.raises(InputError, match=r"no Hounsfield units in '.+', which a window needs"):
+        read_planes([(store, store.splits.train)], 24, Intensity((40, 400)))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from samling.data.phantom import CATEGORIES, Lesion, _scan, phantom, write_phantom_set
+from samling.data.phantom import CATEGORIES, Lesion, PhantomCine, _scan, phantom, write_phantom_set
 
 MANY = [phantom(seed) for seed in range(0, 40)]
 
@@ -131,3 +131,24 @@ def test_fast_enough_for_a_demo() -> None:
     for seed in range(5):
         phantom(seed)
     assert (time.process_time() - started) / 5 < 0.3  # 0.04 s measured; a demo takes 240
+
+
+def test_a_cine_is_one_patient_that_moves_and_comes_back():
+    frames = list(PhantomCine(1, 41, (48, 64)))
+    image, labels = PhantomCine(1, 41, (48, 64))[7]  # out of order, and again
+    assert np.array_equal(image, frames[7][0])
+    assert np.array_equal(labels, frames[7][1])
+    assert all(image.shape == labels.shape == (48, 64) for image, labels in frames)
+    centres = np.array([np.argwhere(labels).mean(0)[1] for _, labels in frames])
+    assert np.ptp(centres) > 0.08 * 64  # the probe slides by 12 % of the width
+    assert np.abs(np.diff(centres)).max() < 2.5  # in small steps
+    assert abs(centres[40] - centres[0]) < 1.5
+    areas = np.array([labels.sum() for _, labels in frames])
+    assert areas.max() > 1.15 * areas.min()
+    assert not np.array_equal(frames[0][0], frames[40][0])  # speckle is new
+
+
+def test_a_cine_without_a_lesion_has_none():
+    assert not any(labels.any() for _, labels in PhantomCine(4, 2, (48, 64)))
+    with pytest.raises(ValueError, match="needs a patient"):
+        PhantomCine(-1, 1)

@@ -10,7 +10,8 @@ from scipy import ndimage
 
 from samling.data.case import Case
 from samling.inference.card import Card
-from samling.inference.segmenter import Object, box_around
+from samling.inference.regions import box_around
+from samling.inference.segmenter import Object
 from samling.prompts.prompt import Prompt
 
 Shape = Callable[[np.ndarray, Prompt], list[np.ndarray]]

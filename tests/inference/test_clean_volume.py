@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 from samling.errors import InputError
+from samling.inference import clean_volume as module
 from samling.inference.clean_volume import CleanUp, clean_labels
 
 SPACING = (2.0, 1.0, 0.5)
@@ -76,3 +77,28 @@ def test_steps_are_switchable():
     for text in ("biggest", "largest=1", "opening", "opening=-1", "closing=x", "minimum=nan"):
         with pytest.raises(InputError, match="--clean"):
             CleanUp.parse(text)
+
+
+def test_nested_classes_are_cleaned_as_a_whole_and_from_outside_in():
+    labels = np.zeros((6, 30, 30), np.uint8)
+    labels[1:5, 2:20, 2:20] = 1
+    labels[2:4, 8:12, 8:12] = 2  # a tumour; it is no hole of the liver
+    labels[2, 15, 15] = 2  # a speck of tumour becomes liver
+    labels[1:5, 24:28, 24:28] = 1  # another organ
+    labels[2, 25, 25] = 2  # and what is inside it
+    steps = CleanUp(holes=True, largest=True, minimum=4 * VOXEL_ML)
+    cleaned = clean_labels(labels, steps, SPACING, VOXEL_ML, nested=True)
+    expected = np.zeros_like(labels)
+    expected[1:5, 2:20, 2:20] = 1
+    expected[2:4, 8:12, 8:12] = 2
+    np.testing.assert_array_equal(cleaned, expected)
+
+
+def test_slabs_change_nothing(monkeypatch):
+    rng = np.random.default_rng(0)
+    labels = (ndimage.gaussian_filter(rng.random((40, 24, 24)), 2) > 0.5).astype(np.uint8)
+    steps = {"opening": 2.1, "closing": 3.3}
+    whole = clean(labels, **steps)
+    monkeypatch.setattr(module, "_SLAB_VOXELS", 3 * 24 * 24)
+    np.testing.assert_array_equal(clean(labels, **steps), whole)
+    assert (whole != labels).any()

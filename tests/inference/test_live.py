@@ -3,8 +3,9 @@ import time
 import numpy as np
 import pytest
 
-from samling.inference.live import AHEAD, CERTAIN, LiveSegmenter, ahead, carried
-from samling.inference.segmenter import Object, Segmenter
+from samling.inference.backend import Encoding
+from samling.inference.live import AHEAD, CERTAIN, LiveSegmenter, Smoothing, ahead
+from samling.inference.segmenter import Segmenter
 from samling.prompts.prompt import Prompt
 
 
@@ -52,19 +53,29 @@ def test_every_frame_is_answered_in_order_with_the_masks_of_single_images(
         assert np.array_equal(frame.objects[0].mask, alone.mask)
 
 
-def test_smoothing_follows_a_certain_change_at_once_and_forgets_after_one_frame(
-    painting_backend, make_card
-):
-    live = LiveSegmenter(Segmenter(painting_backend, make_card()), Prompt())
-    yes, no = (np.full((1, 4, 4), value, dtype=np.float32) for value in (9.0, -9.0))
-    assert (live._smoothed(no) < 0).all()
-    assert (live._smoothed(yes) > 0).all()  # at once
-    assert (live._smoothed(no) < 0).all()
-    unsure = np.full((1, 4, 4), 0.5, dtype=np.float32)
+def test_smoothing_follows_a_certain_change_at_once_and_forgets_after_one_frame():
+    smoothing = Smoothing(0.0)
+
+    def shown(value):
+        smoothing.next_frame()
+        return smoothing(np.full((4, 4), value, dtype=np.float32))[0, 0]
+
+    assert shown(-9.0) < 0
+    assert shown(9.0) > 0  # at once
+    assert shown(-9.0) < 0
     # two thirds of 0.5, one third of a certain no: flicker is held back for one frame ...
-    assert live._smoothed(unsure)[0, 0, 0] == pytest.approx(2 / 3 * 0.5 - CERTAIN / 3)
+    assert shown(0.5) == pytest.approx(2 / 3 * 0.5 - CERTAIN / 3)
     # ... and no longer: nothing of the frame before the last is left
-    assert live._smoothed(unsure)[0, 0, 0] == pytest.approx(0.5)
+    assert shown(0.5) == pytest.approx(0.5)
+
+
+def test_what_was_not_answered_in_the_frame_before_is_forgotten():
+    smoothing = Smoothing(0.0)
+    smoothing.next_frame()
+    smoothing(np.full((4, 4), -9.0, dtype=np.float32))
+    smoothing.next_frame()
+    smoothing.next_frame()
+    assert smoothing(np.full((4, 4), 0.5, dtype=np.float32))[0, 0] == pytest.approx(0.5)
 
 
 def test_a_box_follows_an_object_that_moves(make_card):
@@ -72,8 +83,6 @@ def test_a_box_follows_an_object_that_moves(make_card):
 
     class Inside:
         def encode(self, plane):
-            from samling.inference.backend import Encoding
-
             return Encoding(plane[None, None], None)
 
         def decode(self, encoding, coords, labels, masks=None):
@@ -92,11 +101,26 @@ def test_a_box_follows_an_object_that_moves(make_card):
     assert found[-1].objects[0].box[2] > 50
 
 
-def test_a_poor_or_empty_mask_leaves_the_box_where_it_was():
-    prompt = Prompt(box=np.array([10.0, 10, 30, 30]))
-    mask = np.zeros((64, 64), dtype=bool)
-    assert carried(prompt, Object(mask, 0.9, 0.9, None, None, "object")) is prompt
-    mask[10:20, 10:30] = True
-    assert carried(prompt, Object(mask, 0.2, 0.2, None, (10, 10, 30, 20), "object")) is prompt
-    box = carried(prompt, Object(mask, 0.9, 0.9, None, (10, 10, 30, 20), "object")).box
-    assert box.tolist() == [9.0, 9.5, 31.0, 20.5]
+def test_an_object_that_is_not_there_at_first_is_asked_for_until_it_comes(make_card):
+    class Dark:
+        """Answers with the bright pixels, whatever the box."""
+
+        def encode(self, plane):
+            return Encoding(plane[None, None], None)
+
+        def decode(self, encoding, coords, labels, masks=None):
+            low = np.where(encoding.embedding[0] > 0.5, 8.0, -8.0)
+            return low.astype(np.float32), np.array([0.9], dtype=np.float32)
+
+    card = make_card(prompts=("box",))
+    live = LiveSegmenter(Segmenter(Dark(), card), Prompt(box=np.array([9.0, 9, 55, 55])))
+    empty = np.zeros((64, 64), dtype=np.uint8)
+    found = list(live.stream([empty, empty, disc(30), disc(32), empty, disc(33)]))
+    assert [frame.objects[0].box is not None for frame in found] == [
+        False,
+        False,
+        *[True] * 2,
+        False,
+        True,
+    ]
+    assert [frame.needs_help for frame in found] == [True, True, False, False, True, False]

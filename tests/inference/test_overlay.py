@@ -4,7 +4,8 @@ import pytest
 
 from samling.errors import InputError
 from samling.inference.overlay import draw, write_png
-from samling.inference.segmenter import Object, box_around
+from samling.inference.regions import box_around
+from samling.inference.segmenter import Object
 
 
 def thing(mask):

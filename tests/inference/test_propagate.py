@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from samling.inference.propagate import propagate, segment_slices
+from samling.inference.propagate import propagate
 from samling.inference.segmenter import Segmenter
 from samling.prompts.prompt import Prompt, Token
 
@@ -81,12 +81,3 @@ def test_nothing_found_is_not_carried_on(bright):
         propagate(bright, np.zeros((5, 64, 64)), 2, [Prompt(box=np.array([1.0, 1, 9, 9]))])
     )
     assert list(answers) == [2] and not answers[2][0].any()
-
-
-def test_automatic_slices(bright, cone):
-    volume, marks = cone
-    labels = np.zeros(volume.shape, np.uint8)
-    for index, plane in segment_slices(bright, volume, range(len(volume))):
-        labels[index] = plane
-    assert set(np.unique(labels)) == {0, 1}
-    assert labels[marks].mean() > 0.98 and labels[:, 40:58, 2:6].sum() == 0

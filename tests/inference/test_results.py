@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from samling.errors import InputError
+from samling.inference.regions import box_around
 from samling.inference.results import ResultFolder
-from samling.inference.segmenter import Object, box_around
+from samling.inference.segmenter import Object
 
 IMAGE = np.arange(600, dtype=np.uint16).reshape(20, 30)
 

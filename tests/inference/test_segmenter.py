@@ -8,7 +8,8 @@ from scipy import ndimage
 from samling.errors import InputError
 from samling.inference.arrays import grey
 from samling.inference.card import Card
-from samling.inference.segmenter import Segmenter, box_around, regions_in_reach
+from samling.inference.regions import box_around, regions_in_reach
+from samling.inference.segmenter import Segmenter
 from samling.prompts.prompt import Prompt
 
 

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from samling.prompts.prompt import Prompt
-from samling.prompts.sampling import components, correct, jitter, prompt_of, simulate, tight_box
+from samling.prompts.sampling import (
+    components,
+    correct,
+    jitter,
+    objects,
+    prompt_of,
+    simulate,
+    tight_box,
+)
 
 
 def random_mask(height, width, share, seed):
@@ -170,3 +178,14 @@ def test_correct_leaves_a_perfect_prediction_alone():
     label = disc((32, 32), (16, 16), 8)
     prompt = Prompt(box=tight_box(label))
     assert correct(prompt, label, label, np.random.default_rng(0)) is prompt
+
+
+def test_organs_that_touch_are_two_objects():
+    label = np.zeros((40, 40), np.uint8)
+    label[5:20, 5:20], label[5:15, 20:35] = 1, 2
+    assert len(components(label > 0)) == 1
+    nerve, vessel = objects(label)
+    np.testing.assert_array_equal(nerve, label == 1)
+    np.testing.assert_array_equal(vessel, label == 2)
+    boxes = [prompt.box for prompt in simulate(label, "box", np.random.default_rng(0))]
+    np.testing.assert_array_equal(boxes, [(5, 5, 20, 20), (20, 5, 35, 15)])

@@ -14,6 +14,8 @@ from samling.recipes.build import load_base, load_torch, trainee
 SECTIONS = {
     "lr": AdapterSection(kind="lr", sites=("conv", "mlp"), rank=4),
     "serial": AdapterSection(kind="serial", sites=("attention", "block:0"), placement="serial"),
+    "lora": AdapterSection(kind="lora", sites=("block", "mlp"), rank=4),
+    "med2d": AdapterSection(kind="med2d", sites=("conv", "mlp")),
 }
 
 

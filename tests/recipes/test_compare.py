@@ -11,7 +11,8 @@ import yaml
 from samling.errors import InputError
 from samling.evaluation.baselines import BASELINES
 from samling.inference.card import Card
-from samling.inference.segmenter import Object, box_around
+from samling.inference.regions import box_around
+from samling.inference.segmenter import Object
 from samling.recipes.cells import fingerprint
 from samling.recipes.compare import compare, read_plan
 

@@ -4,18 +4,26 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from samling.config import EmbeddingSection
+from samling.adapters.injection import save_adapter
+from samling.config import AdapterSection, DistillRecipe, EmbeddingSection, load_recipe
+from samling.data.batches import Planes
+from samling.data.store import Store
+from samling.distillation.cache import EmbeddingCache
 from samling.errors import InputError
 from samling.inference.card import Card
 from samling.models.sam import Sam
 from samling.models.weights import sha256_of_tensors
-from samling.recipes.build import load_base, load_torch, new_base, save_base
+from samling.recipes import distill as distill_module
+from samling.recipes.build import load_base, load_torch, new_base, save_base, trainee
 from samling.recipes.distill import distill
-from samling.recipes.embedding_stage import check_pair
+from samling.recipes.embedding_stage import check_pair, fill_cache
+from samling.recipes.prepare import prepare
+from samling.recipes.supervision import Supervision, supervise
 
 SMALL = [
     "warm_start=false", "embedding.epochs=2", "embedding.batch_size=3", "embedding.flips=false",
@@ -80,7 +88,7 @@ def test_the_student_comes_closer_to_the_teacher(distilled, teacher, cache):
 def test_the_cache_belongs_to_the_adapted_teacher_and_not_to_its_base(distilled, teacher, cache):
     whole = sha256_of_tensors(load_torch(teacher)[0].state_dict())
     [folder] = (cache / "embeddings").iterdir()
-    assert folder.name == f"{whole[:16]}-16"
+    assert folder.name == f"light-256-pad-black-{whole[:16]}-16"
     assert not whole.startswith(Card.read(Path(teacher) / "adapter.json").base_sha256[:16])
     assert len(list(folder.iterdir())) == 7  # five training and two validation images
 
@@ -170,18 +178,104 @@ def test_sam2_learns_from_sam2_level_by_level(small_store, cache, tmp_path):
     assert load_base(out).model.architecture == "sam2-hiera-mini"
 
 
+@pytest.fixture(scope="module")
+def ch_teacher(tmp_path_factory):
+    """An adapted run with CH-Adapters that differ from nothing."""
+    folder = tmp_path_factory.mktemp("teacher") / "ch"
+    folder.mkdir()
+    base, section = load_base("untrained"), AdapterSection(kind="ch", reduction=4)
+    run = trainee(base.model, section)
+    state = {key: value + 0.05 * torch.randn(value.shape) for key, value in run.state().items()}
+    save_adapter(folder / "adapter.safetensors", state)
+    settings = section.model_dump(mode="json") | {"train_decoder": False, "train_encoder": False}
+    changes = {"adapter": settings, "prompts": ("box",), "fit": "stretch"}
+    Card.model_validate(base.card.model_dump() | changes).save(folder / "adapter.json")
+    return str(folder)
+
+
+@pytest.mark.parametrize("form", ["outputs", "parts"])
+def test_a_mini_hiera_with_adapters_learns_from_an_adapted_run(
+    form, small_store, ch_teacher, cache, tmp_path
+):
+    """DSKD: the student keeps its adapters, sees images as the teacher does, and loads again."""
+    settings = [*SMALL, f"embedding.supervise={form}", "decoder.epochs=0", "seed=3"]
+    out = distill("dskd", [small_store], ch_teacher, tmp_path / "mini", settings, report=print)
+    log = (out / "embedding" / "metrics.jsonl").read_text().splitlines()
+    first, second = (json.loads(line)["train"]["levels"] for line in log)
+    assert 0 < second < first
+    base = load_base(out)
+    assert base.card.fit == "stretch"
+    assert base.card.own_adapter["kind"] == "ch"
+    assert base.card.adapter is None
+    learned = [key for key in base.model.state_dict() if key.endswith("adapter.up.weight")]
+    assert len(learned) == 12
+    assert all(base.model.state_dict()[key].any() for key in learned)
+    [folder] = (cache / "embeddings").glob(f"light-256-stretch-black-*-{form}-hiera-mini")
+    assert len(list(folder.iterdir())) == 7
+
+
+def test_a_base_with_adapters_of_its_own_is_adapted_as_any_other(tmp_path):
+    student = distill_module._student(load_recipe(DistillRecipe, "dskd", []))
+    save_base(tmp_path, student.model, student.card)
+    model = load_base(tmp_path).model
+    images = torch.rand(1, 1, 256, 256)
+    with torch.no_grad():
+        before = model.encode(images).image
+        torch.testing.assert_close(student.model.encode(images).image, before)
+        trainee(model, AdapterSection(kind="serial", sites=("mlp",)))
+        torch.testing.assert_close(model.encode(images).image, before)
+
+
+class Recorder(torch.nn.Module):
+    """A teacher that keeps what it is shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.shown = torch.nn.Parameter(torch.zeros(())), []
+
+    def levels(self, images):
+        self.shown.append(images)
+        return [torch.zeros(len(images), 256, 2, 2)]
+
+
+def test_a_teacher_is_shown_its_own_padding(cache):
+    """Padding at the right and below; mirrored images are padded at the other side."""
+    images = np.full((1, 4, 4), 255, np.uint8)
+    train = Planes(images, images, ("a/1",), np.array([[4, 3]]))
+    val = Planes(images, images, ("a/2",), np.array([[2, 4]]))
+    for padding, wanted in (("mean", -1.0), ("black", 1.0)):
+        master, card = Recorder(), load_base("untrained").card
+        card = card.model_copy(update={"padding": padding, "name": padding})
+        kept = EmbeddingCache(cache / padding, "recorder", 2)
+        kept.read = lambda plane: None  # the three planes are alike
+        fill_cache(
+            kept, master, card, Supervision((), False, ()), train, val,
+            flips=True, report=lambda _: None,
+        )  # fmt: skip
+        seen = {tuple(map(tuple, image[0, 0].tolist())) for image in master.shown}
+        one, other = 1.0, wanted
+        assert seen == {
+            ((one, one, one, other),) * 4,
+            ((one,) * 4,) * 2 + ((other,) * 4,) * 2,
+            ((other, one, one, one),) * 4,
+        }
+
+
 def test_a_teacher_that_does_not_suit_the_student_is_refused(small_store, teacher, cache, tmp_path):
     out = tmp_path / "mini"
-    with pytest.raises(InputError, match="has 4 stages to learn from.*sam2-hiera-mini 2"):
+    with pytest.raises(InputError, match="mask decoder that the student sam2-hiera-mini cannot"):
         run(small_store, teacher, out, "student=sam2-hiera-mini", "embedding.levels=0.5")
+    parts = ["embedding.levels=1", "embedding.supervise=parts"]
+    with pytest.raises(InputError, match="light has no adapter at the end of stage 0"):
+        run(small_store, teacher, out, *parts)
     assert not out.exists()  # so that the run may be repeated there with other settings
     vit, plain = Sam("efficientsam-ti", 32), EmbeddingSection()
     with pytest.raises(InputError, match="sees images of 32 px only.*@64"):
         check_pair(Sam("tiny", 64), vit, plain)
     with pytest.raises(InputError, match="mask decoder that the student tiny cannot take over"):
         check_pair(Sam("tiny", 32), vit, plain)
-    with pytest.raises(InputError, match="has 0 stages"):
-        check_pair(Sam("tiny", 32), vit, EmbeddingSection(levels=1.0))
+    with pytest.raises(InputError, match=r"stages of strides \(\).*do not pair"):
+        supervise(Sam("tiny", 32), vit, EmbeddingSection(levels=1.0))
 
 
 def test_altered_or_missing_weights_are_refused(distilled, tmp_path):
@@ -194,3 +288,30 @@ def test_altered_or_missing_weights_are_refused(distilled, tmp_path):
     (folder / "base.safetensors").unlink()
     with pytest.raises(InputError, match="missing"):
         load_base(folder)
+
+
+@pytest.fixture(scope="module")
+def unlabelled(phantom_folder, tmp_path_factory):
+    """A store of images that nobody has labelled."""
+    root = tmp_path_factory.mktemp("unlabelled")
+    shutil.copytree(phantom_folder / "images", root / "scans" / "images")
+    prepare(root / "scans", root / "scans.h5", "unlabelled")
+    return root / "scans.h5"
+
+
+def test_images_without_labels_serve_the_first_stage_alone(
+    unlabelled, small_store, teacher, cache, tmp_path
+):
+    store = Store.open(unlabelled)
+    assert store.case(store.ids[0]).labels is None
+    said = []
+    both = [small_store, unlabelled]
+    distill("light", both, teacher, tmp_path / "both", SMALL, report=said.append)
+    labelled = len(Store.open(small_store).splits.train.ids)
+    assert any(line.startswith(f"{labelled} training") for line in said)
+    whole = sum(len(Store.open(path).splits.train.ids) for path in both)
+    rows = (tmp_path / "both" / "embedding" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(rows[0])["step"] == -(-whole // 3)
+    run(unlabelled, teacher, tmp_path / "alone", "decoder.epochs=0")
+    with pytest.raises(InputError, match="no training"):
+        run(unlabelled, teacher, tmp_path / "refused")

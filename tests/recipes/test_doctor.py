@@ -1,6 +1,10 @@
+import shutil
+
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from samling.cli import app
 from samling.errors import InputError
 from samling.inference.backend import Encoding
 from samling.inference.card import Card
@@ -59,3 +63,13 @@ def test_a_folder_without_images_is_an_input_error(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError):
         doctor(tmp_path / "empty")
+
+
+def test_files_that_cannot_be_used_are_counted(phantom_folder, tmp_path):
+    damaged = tmp_path / "data"
+    shutil.copytree(phantom_folder, damaged)
+    first = sorted((damaged / "images").iterdir())[0]
+    first.write_bytes(b"not a picture")
+    assert doctor(phantom_folder).errors == 0
+    assert doctor(damaged).errors == 1
+    assert CliRunner().invoke(app, ["doctor", str(damaged)]).exit_code == 1

@@ -12,7 +12,7 @@ from samling.errors import InputError
 from samling.inference.backend import Encoding
 from samling.inference.card import Card
 from samling.inference.segmenter import Segmenter
-from samling.recipes.evaluate import evaluate
+from samling.recipes.evaluate import Counting, evaluate
 
 pytest.importorskip("h5py")
 PROTOCOLS = ["box", "jitter10", "point1", "auto"]
@@ -130,11 +130,11 @@ def test_numbers_agree_between_files(tiny_store: Path, out: Path, load) -> None:
 
 
 def test_patients_may_weigh_the_same(tiny_store: Path, out: Path, load) -> None:
-    evaluate("boxes", tiny_store, out, "val", ["box"], load=load, mean_over="patient")
+    evaluate("boxes", tiny_store, out, "val", ["box"], load=load, counting=Counting("patient"))
     assert results(out)["means_over"] == "patient"
     assert "Means over patients" in (out / "table.md").read_text(encoding="utf-8")
     with pytest.raises(InputError, match="--mean"):
-        evaluate("boxes", tiny_store, out, "val", ["box"], load=load, mean_over="slice")
+        evaluate("boxes", tiny_store, out, "val", ["box"], load=load, counting=Counting("slice"))
 
 
 def test_probabilities_tests_and_the_variant_of_hd95_are_reported(tiny_store, out, load) -> None:

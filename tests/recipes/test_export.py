@@ -51,3 +51,34 @@ def test_a_base_without_prompts_must_be_adapted_first(tmp_path):
     with pytest.raises(InputError, match="adapt it first"):
         export("untrained", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_low_rank_updates_are_merged_before_anything_is_written(tmp_path, monkeypatch):
+    """The bundle of a LoRA run costs what its base costs, and computes what the run computes."""
+    torch = pytest.importorskip("torch")
+    from samling.adapters.injection import save_adapter
+    from samling.config import AdapterSection
+    from samling.export import onnx
+    from samling.recipes.build import load_base, load_torch, trainee
+
+    base = load_base("untrained")
+    names = list(base.model.state_dict())
+    section = AdapterSection(kind="lora", sites=("block",), rank=2)
+    run = trainee(base.model, section)
+    state = {key: value + 0.05 * torch.randn(value.shape) for key, value in run.state().items()}
+    save_adapter(tmp_path / "adapter.safetensors", state)
+    settings = section.model_dump(mode="json") | {"train_decoder": False, "train_encoder": False}
+    changes = {"adapter": settings, "prompts": ("box",)}
+    base.card.model_copy(update=changes).save(tmp_path / "adapter.json")
+    written = []
+    monkeypatch.setattr(onnx, "export_onnx", lambda model, card, out: written.append(model))
+    export(str(tmp_path), tmp_path / "out")
+    [model] = written
+    image = torch.rand(1, 1, 256, 256)
+    with torch.no_grad():
+        wanted = load_torch(tmp_path)[0].encode(image).image
+        torch.testing.assert_close(model.encode(image).image, wanted, atol=1e-3, rtol=1e-3)
+    assert len(model.state_dict()) < len(names)  # no factors, and folded norms
+    assert set(model.state_dict()).isdisjoint(
+        k for k in load_torch(tmp_path)[0].state_dict() if "lora" in k
+    )

@@ -11,6 +11,8 @@ from samling.models.sam import Sam
 from samling.prompts.prompt import AUTOMATIC_TOKENS, Prompt, Token
 from samling.prompts.sampling import tight_box
 from samling.recipes.objective import (
+    Answers,
+    automatic_tokens,
     dice_scores,
     mask_terms,
     prompted_terms,
@@ -236,3 +238,66 @@ def test_to_tokens_stacks_one_prompt_per_image():
     assert automatic.labels.shape == (3, 1, AUTOMATIC_TOKENS)
     masks = [Prompt(mask=np.full((16, 16), i, np.float32)) for i in range(2)]
     assert to_tokens(masks, SIDE, device).masks[:, 0, 0, 0].tolist() == [0, 1]
+
+
+NESTED = Answers(("liver", "tumour"), nested=True)
+
+
+def test_nested_classes_hold_those_inside_them():
+    labels = torch.tensor([[[0.0, 1.0, 2.0]]])
+    assert NESTED.masks(labels).tolist() == [[[[0, 1, 1]], [[0, 0, 1]]]]
+    assert Answers(("nerve", "vessel")).masks(labels).tolist() == [[[[0, 1, 0]], [[0, 0, 1]]]]
+    assert Answers().masks(labels).tolist() == [[[[0, 1, 1]]]]
+
+
+def test_every_class_has_tokens_of_its_own():
+    tokens = automatic_tokens(NESTED, 3, SIDE, torch.device("cpu"))
+    assert tokens.coords.shape == (3, 2, AUTOMATIC_TOKENS, 2)
+    assert tokens.labels[1].tolist() == [[4, 5, 6, 7], [8, 9, 10, 11]]
+
+
+class Fixed:
+    """Gives the same logits for every class of every image."""
+
+    def decode(self, embedding, prompts):
+        batch, classes = prompts.labels.shape[:2]
+        masks = embedding.image.expand(batch, classes, -1, -1)
+        return MaskLogits(masks, torch.full((batch, classes), 0.5))
+
+
+def test_a_class_that_labels_cannot_show_teaches_nothing():
+    torch.manual_seed(1)
+    labels = torch.randint(0, 3, (2, 8, 8)).float()
+    embedding = Embedding(torch.randn(2, 1, 8, 8), torch.tensor([[0.3, -0.2], [0.1, 0.4]]))
+    weights = LossSection(focal=0, mask_iou=0, boundary=0, bce=1, inner=3)
+    known = torch.tensor([[True, True], [True, False]])
+    rng = np.random.default_rng(0)
+    terms = prompted_terms(Fixed(), embedding, labels, "automatic", weights, rng, NESTED, known)
+    rows = [(0, labels[0] >= 1), (0, labels[0] == 2), (1, labels[1] >= 1)]
+    logits = torch.stack([embedding.image[index, 0] for index, _ in rows])
+    wanted = torch.stack([mask.float() for _, mask in rows])
+    torch.testing.assert_close(terms["dice"], dice(logits, wanted))
+    # cross-entropy by hand: pixels of the tumour count three times, in both classes' masks
+    importance = torch.stack([1 + 2 * (labels[index] == 2) for index, _ in rows])
+    costs = -(wanted * logits.sigmoid().log() + (1 - wanted) * (-logits).sigmoid().log())
+    torch.testing.assert_close(terms["bce"], (costs * importance).sum() / importance.sum())
+    scores = torch.tensor([0.3, -0.2, 0.1])
+    torch.testing.assert_close(terms["presence"], (-scores.sigmoid().log()).mean())
+    assert not prompted_terms(
+        Fixed(), embedding, labels, "automatic", weights, rng, NESTED, torch.zeros(2, 2).bool()
+    )
+
+
+def test_a_box_points_at_one_class_of_nested_ones():
+    labels = torch.zeros(1, SIDE, SIDE)
+    labels[0, 4:40, 6:50] = 1
+    labels[0, 10:20, 12:26] = 2
+    boxes = set()
+    for seed in range(12):
+        painter = Painter()
+        embedding = Embedding(torch.zeros(1, 1, SIDE, SIDE), None)
+        rng = np.random.default_rng(seed)
+        prompted_terms(painter, embedding, labels, "box", WEIGHTS, rng, NESTED)
+        coords = painter.seen[0].coords[0, 0]
+        boxes.add("tumour" if coords[-1, 0] - coords[-2, 0] < 25 else "liver")
+    assert boxes == {"liver", "tumour"}

@@ -207,3 +207,161 @@ def test_wrong_options():
     ):
         with pytest.raises(InputError):
             make()
+
+
+def turned(seed: int) -> dict:
+    """A series' geometry: straight, mirrored, oblique or gapped, always anisotropic."""
+    rng = np.random.default_rng(seed)
+    matrix, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    if seed % 4 == 0:
+        matrix = np.eye(3)[rng.permutation(3)] * rng.choice((-1.0, 1.0), 3)
+    row, column = np.round(matrix[0], 6), matrix[1]
+    column = column - row * (row @ column) / (row @ row)  # exactly perpendicular as written
+    normal = np.cross(row, column)
+    spacing = np.round(rng.uniform(0.4, 4, 3), 3)
+    gap = 1.7 if seed % 3 == 0 else 1.0  # between the centres, in slice thicknesses
+    sign = -1 if seed % 2 else 1  # files written against the normal
+    return {
+        "spacing_mm": tuple(map(float, spacing)),
+        "origin": tuple(map(float, np.round(rng.uniform(-200, 200, 3), 2))),
+        "orientation": (*map(float, row), *map(float, column)),
+        "step": tuple(map(float, sign * gap * spacing[0] * normal)),
+    }
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_twenty_volumes_come_back_voxel_by_voxel(tmp_path, write_series, ct_phantom, seed):
+    hu = ct_phantom[:, 2:60, :]
+    paths = write_series(tmp_path / "ct", hu, **turned(seed))
+    predict("any", [tmp_path / "ct"], tmp_path / "out", options=options("nifti", "dicom-seg"))
+    headers = {path: pydicom.dcmread(path) for path in paths}
+
+    def height(path):
+        cosines = np.array(headers[path].ImageOrientationPatient, dtype=float)
+        position = np.array(headers[path].ImagePositionPatient, dtype=float)
+        return position @ np.cross(cosines[:3], cosines[3:])
+
+    ordered = sorted(paths, key=height)
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames([str(path) for path in ordered])
+    source, image = reader.Execute(), sitk.ReadImage(str(tmp_path / "out" / "ct.nii.gz"))
+    expected = sitk.GetArrayFromImage(source) == 120
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image) > 0, expected)
+    np.testing.assert_allclose(_affine(image), _affine(source), rtol=0, atol=1e-5)
+    seg = hd.seg.segread(tmp_path / "out" / "ct_seg.dcm")
+    back = seg.get_pixels_by_source_instance(
+        [str(headers[path].SOPInstanceUID) for path in ordered], combine_segments=True,
+        ignore_spatial_locations=True, assert_missing_frames_are_empty=True,
+    )  # fmt: skip
+    np.testing.assert_array_equal(back == 1, expected)
+    known = np.array([header.ImagePositionPatient for header in headers.values()], dtype=float)
+    for frame in seg.PerFrameFunctionalGroupsSequence:
+        place = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
+        assert np.abs(known - place).max(axis=1).min() < 1e-5
+
+
+def _affine(image) -> np.ndarray:
+    directions = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    return np.column_stack([directions, image.GetOrigin()])
+
+
+def _secondary(k, dataset):
+    dataset.Modality, dataset.PhotometricInterpretation = "XC", "RGB"
+    dataset.SamplesPerPixel, dataset.PlanarConfiguration = 3, 0
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit, dataset.PixelData = 7, bytes(3 * dataset.Rows * dataset.Columns)
+
+
+def _without(*names):
+    def change(k, dataset):
+        for name in names:
+            delattr(dataset, name)
+
+    return change
+
+
+def _spoil_missing(folder, write, hu):
+    write(folder, hu)[11].unlink()
+
+
+def _spoil_two_series(folder, write, hu):
+    write(folder / "b", hu)
+    for path in write(folder, hu):
+        (folder / "b" / path.name).rename(folder / f"other_{path.name}")
+
+
+def _spoil_truncated(folder, write, hu):
+    path = write(folder, hu)[5]
+    path.write_bytes(path.read_bytes()[:-3000])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (_spoil_missing, "lacks 1 slices .* between image_98 and image_84"),
+        (_spoil_two_series, "2 series"),
+        (lambda folder, write, hu: write(folder, hu, change=_secondary), "colour|grey|RGB"),
+        (
+            lambda folder, write, hu: write(
+                folder, hu, change=_without("RescaleSlope", "RescaleIntercept")
+            ),
+            "no rescale slope",
+        ),
+        (_spoil_truncated, "image_"),
+    ],
+)
+def test_a_bad_series_is_one_message_and_leaves_nothing(
+    tmp_path, write_series, ct_phantom, spoil, words
+):
+    spoil(tmp_path / "ct", write_series, ct_phantom)
+    with pytest.raises(InputError, match=words):
+        predict("any", [tmp_path / "ct"], tmp_path / "out")
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_a_bad_window_and_a_bad_file_leave_nothing(tmp_path, write_series, ct_phantom):
+    write_series(tmp_path / "ct", ct_phantom)
+    with pytest.raises(InputError, match="width 0"):
+        predict("any", [tmp_path / "ct"], tmp_path / "out", options=options(window="40,0"))
+    four = nibabel.Nifti1Image(np.zeros((4, 5, 6, 3), np.int16), np.eye(4))
+    nibabel.save(four, tmp_path / "four.nii.gz")
+    with pytest.raises(InputError, match="4 dimensions"):
+        predict("any", [tmp_path / "four.nii.gz"], tmp_path / "out")
+    whole = tmp_path / "whole.nii"
+    nibabel.save(nibabel.Nifti1Image(ct_phantom, np.eye(4)), whole)
+    (tmp_path / "half.nii").write_bytes(whole.read_bytes()[:9000])
+    with pytest.raises(InputError, match=r"half\.nii"):
+        predict("any", [tmp_path / "half.nii"], tmp_path / "out")
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_some_slices_only(tmp_path, write_series, ct_phantom):
+    write_series(tmp_path / "ct", ct_phantom)
+    predict("any", [tmp_path / "ct"], tmp_path / "out", options=options("nifti", span=(8, 10)))
+    found = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "ct.nii.gz")))
+    expected = ct_phantom == 120
+    expected[[*range(8), *range(11, 24)]] = False
+    np.testing.assert_array_equal(found, expected)
+    box = [10, 12, 42, 48]
+    predict("any", [tmp_path / "ct"], tmp_path / "box", [box],
+            options=options("nifti", span=(8, 10), start=9))  # fmt: skip
+    carried = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "box" / "ct.nii.gz")))
+    assert np.flatnonzero(carried.any(axis=(1, 2))).tolist() == [8, 9, 10]
+    for span, start in (((20, 30), None), ((5, 3), None), ((8, 10), 12)):
+        with pytest.raises(InputError, match="not there"):
+            predict("any", [tmp_path / "ct"], tmp_path / "no", [box],
+                    options=options("nifti", span=span, start=start))  # fmt: skip
+
+
+def test_an_ensemble_writes_where_it_is_unsure(tmp_path, write_series, ct_phantom):
+    write_series(tmp_path / "ct", ct_phantom)
+    asked = PredictOptions(None, VolumeOptions(("nifti",), flips=True), ("another",))
+    predict("any", [tmp_path / "ct"], tmp_path / "out", options=asked)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"ct.nii.gz", "ct_uncertainty.nii.gz", "volumes.csv"}
+    unsure = sitk.ReadImage(str(tmp_path / "out" / "ct_uncertainty.nii.gz"))
+    percent = sitk.GetArrayFromImage(unsure)
+    assert percent.shape == ct_phantom.shape and percent.max() <= 100
+    assert sitk.ReadImage(str(tmp_path / "out" / "ct.nii.gz")).GetOrigin() == unsure.GetOrigin()
+    with pytest.raises(InputError, match="joins models in automatic mode only"):
+        predict("any", [tmp_path / "ct"], tmp_path / "no", [[10, 12, 42, 48]], options=asked)

@@ -302,3 +302,54 @@ def test_committed_split_of_busi(shared_data: Path, tmp_path: Path) -> None:
     for id, part in side_of(store).items():
         side.setdefault(store.meta(id).group, set()).add(part)
     assert all(len(parts) == 1 for parts in side.values())
+
+
+@pytest.fixture
+def patients(tmp_path: Path, ct_phantom: np.ndarray, write_series) -> Path:
+    """Three patients as 3Dircadb1 has them: scans and masks of liver and tumour."""
+    root = tmp_path / "3Dircadb1"
+    for number in range(3):
+        hu = np.roll(ct_phantom, number, axis=2)
+        folder = root / f"3Dircadb1.{number}"
+        mark = {"PatientID": f"P{number}"}
+
+        def change(k: int, dataset, mark=mark) -> None:
+            dataset.PatientID = mark["PatientID"]
+
+        write_series(folder / "PATIENT_DICOM", hu, change=change)
+        masks = {"liver": np.isin(hu, (120, 40, 41)), "livertumor01": np.isin(hu, (40, 41))}
+        for name, marks in masks.items():
+            write_series(
+                folder / "MASKS_DICOM" / name, marks * 255, change=change, rescale=lambda k: (1, 0)
+            )
+    return root
+
+
+def test_slices_can_be_split_at_random_to_show_what_that_is_worth(
+    patients: Path, tmp_path: Path
+) -> None:
+    honest = prepare(patients, tmp_path / "patients.h5")
+    assert honest.groups == 3 and not any("LEAKS" in note for note in honest.notes)
+    leaking = prepare(patients, tmp_path / "slices.h5", by="slice")
+    assert any("LEAKS ON PURPOSE: 3 groups" in note for note in leaking.notes)
+    assert "by slice, leaking" in leaking.split_rule
+    store = Store.open(tmp_path / "slices.h5")
+    groups = [{store.meta(id).group for id in store.splits.ids(part)} for part in PARTS]
+    assert groups[0] & groups[1] and groups[0] & groups[2]
+    shares = [len(store.splits.ids(part)) / len(store) for part in PARTS]
+    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.05)
+
+
+def test_blocks_of_slices_stay_together(patients: Path, tmp_path: Path) -> None:
+    report = prepare(patients / "3Dircadb1.1", tmp_path / "one.h5", by="block")
+    assert any("LEAKS ON PURPOSE: 1 groups" in note for note in report.notes)
+    sides: dict[int, set[str]] = {}
+    for id, part in side_of(Store.open(tmp_path / "one.h5")).items():
+        sides.setdefault(int(id[-4:]) // 8, set()).add(part)
+    assert len(sides) == 3 and all(len(parts) == 1 for parts in sides.values())
+
+
+def test_an_unknown_way_to_split_is_refused(patients: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="use group, slice, block"):
+        prepare(patients, tmp_path / "s.h5", by="pixel")
+    assert not (tmp_path / "s.h5").exists()

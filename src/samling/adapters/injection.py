@@ -1,6 +1,6 @@
 """Inject adapters at named sites of any model, eject them bit for bit, switch between several."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
@@ -102,10 +102,10 @@ class Injection:
             ValueError: a later injection still sits on top of this one; nothing was changed.
         """
         for path, wrapper in self.wrappers.items():
-            if _get(self.model, path) is not wrapper:
+            if get_module(self.model, path) is not wrapper:
                 raise ValueError(f"{path} was adapted again: eject the later injection first")
         for path, wrapper in reversed(self.wrappers.items()):
-            _set(self.model, path, wrapper.target)
+            set_module(self.model, path, wrapper.target)
         self.wrappers = {}
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -122,17 +122,42 @@ class Injection:
         Raises:
             InputError: a key is missing or surplus or a shape differs, all named.
         """
-        own = self.state_dict()
-        wrong = sorted(set(own) ^ set(state)) + [
-            key for key in own if key in state and own[key].shape != state[key].shape
-        ]
-        if wrong:
-            problem = f"weights do not fit the adapter: {', '.join(wrong[:6])}"
-            raise InputError(where, problem, "use the settings the adapter was trained with")
-        with torch.no_grad():
-            for path, wrapper in self.wrappers.items():
-                for name, value in wrapper.adapter.state_dict().items():
-                    value.copy_(state[f"{path}.{name}"])
+        load_into(self.state_dict(), state, where)
+
+    def current_name(self, name: str) -> str:
+        """Where a weight of the bare model is now: wrapped modules move to `<path>.target`."""
+        current = name
+        for path in sorted(self.wrappers, key=len, reverse=True):
+            if name.startswith(f"{path}."):
+                current = f"{current[: len(path)]}.target{current[len(path) :]}"
+        return current
+
+
+def load_into(own: dict[str, Tensor], state: dict[str, Tensor], where: str) -> None:
+    """Copy `state` into the tensors of `own`, all or none.
+
+    Raises:
+        InputError: a key is missing or surplus or a shape differs, all named.
+    """
+    wrong = sorted(set(own) ^ set(state))
+    wrong += [key for key in own if key in state and own[key].shape != state[key].shape]
+    if wrong:
+        problem = f"weights do not fit the adapter: {', '.join(wrong[:6])}"
+        raise InputError(where, problem, "use the settings the adapter was trained with")
+    with torch.no_grad():
+        for key, value in own.items():
+            value.copy_(state[key])
+
+
+class InPlace(Protocol):
+    """What every kind of adapter offers once it is in a model; `Injection` and `LoraInjection` are two."""
+
+    def parameters(self) -> list[nn.Parameter]: ...
+    def activate(self, active: bool = True) -> None: ...
+    def eject(self) -> None: ...
+    def current_name(self, name: str) -> str: ...
+    def state_dict(self) -> dict[str, Tensor]: ...
+    def load_state_dict(self, state: dict[str, Tensor], where: str = "adapter") -> None: ...
 
 
 def inject(
@@ -153,16 +178,16 @@ def inject(
     for site in sorted(sites, key=lambda site: site.path.count("."), reverse=True):
         if site.path in wrappers:
             raise ValueError(f"site {site.path} is named twice")
-        target = _get(model, site.path)
+        target = get_module(model, site.path)
         adapter = make(site.width).to(next(target.parameters()).device)
         wrapper = Adapted(target, adapter, placement, channels_first=site.channels_first)
         wrapper.train(target.training)
-        _set(model, site.path, wrapper)
+        set_module(model, site.path, wrapper)
         wrappers[site.path] = wrapper
     return Injection(model, wrappers)
 
 
-def use(injections: dict[str, Injection], name: str | None) -> None:
+def use(injections: Mapping[str, InPlace], name: str | None) -> None:
     """Switch between adapters that share one base: `name` alone is active, None: the base alone."""
     for key, injection in injections.items():
         injection.activate(key == name)
@@ -179,12 +204,14 @@ def _owner(model: nn.Module, path: str) -> tuple[nn.Module, str]:
     return owner, name
 
 
-def _get(model: nn.Module, path: str) -> nn.Module:
+def get_module(model: nn.Module, path: str) -> nn.Module:
+    """The module at a path of the bare model, with the adapters it wears, looking through those above."""
     owner, name = _owner(model, path)
     return owner.get_submodule(name)
 
 
-def _set(model: nn.Module, path: str, module: nn.Module) -> None:
+def set_module(model: nn.Module, path: str, module: nn.Module) -> None:
+    """Put another module there."""
     owner, name = _owner(model, path)
     owner.register_module(name, module)
 

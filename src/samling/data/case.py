@@ -25,6 +25,8 @@ class Case:
         category: what the splits are stratified by (benign, malignant, normal ...); "" if unknown.
         source: the file that the image came from.
         hounsfield: the image is in Hounsfield units, -1024 (air) and up.
+        neighbours: (2, H, W) of a slice of a volume: the slices before and after, the slice itself
+            where there is none; None unless asked for.
     """
 
     id: str
@@ -37,3 +39,12 @@ class Case:
     modality: Modality = "unknown"
     source: Path | None = None
     hounsfield: bool = False
+    neighbours: NDArray[np.float32] | None = None
+
+    @property
+    def slab(self) -> NDArray[np.float32]:
+        """(3, H, W) the image between its neighbours; (H, W) the image alone if they are unknown."""
+        if self.neighbours is None:
+            return self.image
+        before, after = self.neighbours
+        return np.stack([before, self.image, after])

@@ -20,6 +20,7 @@ class CaseMeta:
     modality: Modality = "unknown"
     source: str = ""
     hounsfield: bool = False
+    labelled: bool = True
 
     @classmethod
     def of(cls, case: Case) -> "CaseMeta":
@@ -36,6 +37,7 @@ class CaseMeta:
             modality=case.modality,
             source=case.source.name if case.source else "",
             hounsfield=case.hounsfield,
+            labelled=case.labels is not None,
         )
 
     @classmethod

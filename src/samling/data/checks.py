@@ -12,6 +12,8 @@ from samling.data.readers.plane import ImagePlane, read_any
 from samling.data.sources.entry import Entry, Problem
 from samling.errors import InputError
 
+UNLABELLED = "nothing, if you want it for the first stage of distill alone"
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -47,14 +49,16 @@ def check_entry(entry: Entry) -> Checked:
     except InputError as error:
         return Checked(entry, None, (Problem(error.where, error.problem, error.remedy),))
     problems = [*_image_remarks(entry, plane), *problems]
-    if not labels.any():
+    if not entry.labelled:
+        problems.append(Problem(str(entry.image), "has no label", UNLABELLED, "info"))
+    elif not labels.any():
         empty = "has an empty mask: nothing here"
         problems.append(Problem(str(entry.image), empty, "nothing, if that is so", "info"))
     patient = entry.patient or plane.patient
     case = Case(
         id=entry.id,
         image=plane.values.astype(np.float32),
-        labels=labels,
+        labels=labels if entry.labelled else None,
         spacing_mm=entry.spacing_mm or plane.spacing_mm,
         patient=patient,
         group=entry.group or patient,

@@ -126,3 +126,15 @@ def to_model(
     else:
         plane = frame.image_to_model(intensity.apply(image))
     return frame.pad(plane, padding).astype(np.float32)
+
+
+def slab_to_model(
+    slab: NDArray[np.generic],
+    frame: Frame,
+    intensity: Intensity | None = None,
+    padding: float = 0.0,
+) -> NDArray[np.float32]:
+    """`to_model` of an image (H, W) -> (size, size), or slice by slice, (C, H, W) -> (C, size, size)."""
+    if slab.ndim == 2:
+        return to_model(slab, frame, intensity, padding)
+    return np.stack([to_model(plane, frame, intensity, padding) for plane in slab])

@@ -7,10 +7,10 @@ and log-compressed. Sound is lost on its way down, more in solid lesions (shadow
 """
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -32,6 +32,8 @@ _LOOKS = 2
 """Independent looks averaged per picture, as in a scanner's spatial compounding."""
 _SLIDE = 0.06
 """How far the probe moves between two frames of a patient, as a share of the picture's width."""
+_BREATH, _SWELLING = 40, 28
+"""Frames of a cine until the probe and the size of the lesions are where they were."""
 
 
 @dataclass(frozen=True)
@@ -82,23 +84,8 @@ def phantom(seed: int, size: tuple[int, int] = (256, 320)) -> Case:
     slide = float(rng.uniform(0, 2 * _SLIDE))
     offset = round(slide * width)
     growth = float(rng.uniform(0.88, 1.1)) if frame else 1.0
-    y, x = (np.indices(size) + 0.5) / height
-    lesions = [
-        replace(
-            lesion,
-            x=lesion.x - offset / height,
-            half_width=lesion.half_width * growth,
-            half_height=lesion.half_height * growth,
-        )
-        for lesion in lesions
-    ]
-    inside = [lesion.inside(x, y) for lesion in lesions]
-    strength = _with_lesions(tissue[:, offset : offset + width], lesions, inside, rng)
-    strength += _transmission(lesions, inside, height)
-    image = _scan(strength, np.random.default_rng([2, patient]), rng)
-    labels = np.zeros(size, dtype=np.uint8)
-    for distance in inside:
-        labels[distance <= 1] = 1
+    seen = tissue[:, offset : offset + width]
+    image, labels = _view(seen, lesions, offset, growth, np.random.default_rng([2, patient]), rng)
     name = f"patient{patient:05d}"
     return Case(
         id=f"phantom_{seed:06d}",
@@ -110,6 +97,65 @@ def phantom(seed: int, size: tuple[int, int] = (256, 320)) -> Case:
         category=category,
         modality="ultrasound",
     )
+
+
+class PhantomCine(Sequence[tuple[Picture, NDArray[np.uint8]]]):
+    """A loop of one patient: the probe slides back and forth, the lesions swell and shrink by 10 %.
+
+    Frames are drawn when they are asked for: image (H, W) of whole numbers 0..255 and labels (H, W), 1
+    for lesion. Every frame has new speckle; in real loops it moves with the tissue.
+
+    Args:
+        patient: not negative; every fifth one, from 4, has no lesion. count: frames.
+        size: (height, width) in pixels, each at least 32.
+    """
+
+    def __init__(self, patient: int, count: int, size: tuple[int, int] = (256, 320)) -> None:
+        if patient < 0 or min(size) < 32:
+            raise ValueError(f"a cine needs a patient >= 0 and sides >= 32 px: {patient}, {size}")
+        self.patient, self.length, self.width = patient, count, size[1]
+        self.tissue, self.lesions = _patient(patient, CATEGORIES[patient % len(CATEGORIES)], size)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < self.length:
+            raise IndexError(index)
+        offset = round(_SLIDE * self.width * (1 + np.sin(2 * np.pi * index / _BREATH)))
+        growth = 1 + 0.1 * np.sin(2 * np.pi * index / _SWELLING)
+        seen = self.tissue[:, offset : offset + self.width]
+        machine = np.random.default_rng([2, self.patient])
+        rng = np.random.default_rng([3, self.patient, index])
+        return _view(seen, self.lesions, offset, growth, machine, rng)
+
+
+def _view(
+    tissue: Array,
+    lesions: list[Lesion],
+    offset: int,
+    growth: float,
+    machine: np.random.Generator,
+    rng: np.random.Generator,
+) -> tuple[Picture, NDArray[np.uint8]]:
+    """Image and labels of tissue (H, W) that begins at `offset` pixels; lesions `growth` times as large."""
+    height = tissue.shape[0]
+    y, x = (np.indices(tissue.shape) + 0.5) / height
+    lesions = [
+        replace(
+            lesion,
+            x=lesion.x - offset / height,
+            half_width=lesion.half_width * growth,
+            half_height=lesion.half_height * growth,
+        )
+        for lesion in lesions
+    ]
+    inside = [lesion.inside(x, y) for lesion in lesions]
+    strength = _with_lesions(tissue, lesions, inside, rng) + _transmission(lesions, inside, height)
+    labels = np.zeros(tissue.shape, dtype=np.uint8)
+    for distance in inside:
+        labels[distance <= 1] = 1
+    return _scan(strength, machine, rng), labels
 
 
 def write_phantom_set(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,8 @@ from typing import Any, Protocol
 from samling.errors import InputError
 
 PARTS = ("train", "val", "test")
+BLOCK = 8
+"""Slices of one volume that stay together in a split by blocks."""
 
 
 class Grouped(Protocol):
@@ -151,6 +154,36 @@ def split_by_group(
     ids = {part: [case.id for name in placed[part] for case in groups[name]] for part in PARTS}
     shares = ":".join(f"{10 * share:g}" for share in fractions)
     return Splits.of(ids, f"by group, stratified by category, {shares}, seed {seed}")
+
+
+def without_groups(cases: Iterable[Grouped], by: str) -> list["Single"]:
+    """Cases as if they had nothing to do with each other: what a leaking split is made of.
+
+    Args:
+        by: `slice`: every case alone; `block`: `BLOCK` slices of a volume that follow each other.
+    """
+    return [Single(case.id, _block(case.id) if by == "block" else case.id, case.source, case.category)
+            for case in cases]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Single:
+    """A case with another group than its own; see `Grouped`."""
+
+    id: str
+    group: str
+    source: str
+    category: str
+
+
+def _block(id: str) -> str:
+    """Volume and number of the block that a slice lies in, by the number that ends its id.
+
+    >>> _block("p1_s0041")
+    'p1 block 5'
+    """
+    match = re.fullmatch(r"(.+)_s(\d{4,})", id)
+    return f"{match[1]} block {int(match[2]) // BLOCK}" if match else id
 
 
 def assign_rest(splits: Splits, cases: Sequence[Grouped]) -> tuple[Splits, tuple[str, ...]]:

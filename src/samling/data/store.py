@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -38,7 +39,7 @@ class StoreWriter:
         self.finished = False
 
     def add(self, case: Case) -> None:
-        """Store a case; labels None are stored as all zeros.
+        """Store a case; one without labels (None) stays one without.
 
         Its image is (H, W) whole numbers 0..65535, or -1024..64511 for Hounsfield units.
 
@@ -138,10 +139,17 @@ class Store:
     Args:
         path: the file.
         file: the same, open.
+
+    Attributes:
+        neighbours: whether `case` reads the slices before and after, too.
+        only: (number, nested): labels that `case` gives are 1 where this class is, nested: or one
+            after it; None: all classes, by number.
     """
 
     def __init__(self, path: Path, file: h5py.File) -> None:
         self.path = path
+        self.neighbours = False
+        self.only: tuple[int, bool] | None = None
         self._file: h5py.File | None = file
         self._process = os.getpid()
         self.name = str(file.attrs["name"])
@@ -192,17 +200,20 @@ class Store:
         return self._rows[id]
 
     def case(self, id: str) -> Case:
-        """Read a case; its labels are always there (all zeros: nothing here).
+        """Read a case; labels None: nobody looked. All zeros: nothing here.
 
         Raises:
             InputError: no such case, or its pixels are damaged.
         """
         row = self.meta(id)
         image, labels = self._planes(row)
+        if self.only is not None:
+            number, nested = self.only
+            labels = (labels >= number if nested else labels == number).astype(np.uint8)
         return Case(
             id=row.id,
             image=image.astype(np.float32) - (CT_OFFSET if row.hounsfield else 0),
-            labels=labels,
+            labels=labels if row.labelled else None,
             spacing_mm=row.spacing_mm,
             patient=row.patient,
             group=row.group,
@@ -210,7 +221,23 @@ class Store:
             modality=row.modality,
             source=Path(row.source) if row.source else None,
             hounsfield=row.hounsfield,
+            neighbours=self._neighbours(row, image.shape) if self.neighbours else None,
         )
+
+    def _neighbours(self, row: CaseMeta, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """(2, H, W) the slices beside a slice of a volume, by the number that ends its id."""
+        planes = []
+        for step in (-1, 1):
+            other = self._rows.get(_beside(row.id, step), row)
+            other = other if (other.height, other.width) == shape else row
+            plane = self._planes(other)[0].astype(np.float32)
+            planes.append(plane - (CT_OFFSET if other.hounsfield else 0))
+        return np.stack(planes)
+
+    @property
+    def has_neighbours(self) -> bool:
+        """Whether any two cases are slices beside each other."""
+        return any(_beside(id, 1) in self._rows for id in self.ids)
 
     def verify(self) -> None:
         """Read everything and compare with the content hash.
@@ -252,6 +279,16 @@ class Store:
             raise InputError(self.path, f"is damaged at '{row.id}' ({error})", _AGAIN) from error
 
 
+def _beside(id: str, step: int) -> str:
+    """Id of the slice `step` further in the same volume; "" if this is no slice of one.
+
+    >>> _beside("patient1_s0041", 1)
+    'patient1_s0042'
+    """
+    match = re.fullmatch(r"(.+_s)(\d{4,})", id)
+    return f"{match[1]}{int(match[2]) + step:04d}" if match else ""
+
+
 def _key(index: int) -> str:
     return f"{index:06d}"
 
@@ -280,6 +317,7 @@ def _digest_tables(
         # 1 is read back as 1.0: both must give the same text
         spacing = None if row.spacing_mm is None else [float(step) for step in row.spacing_mm]
         about = [row.id, row.group, row.category, spacing, *([True] if row.hounsfield else [])]
+        about += [] if row.labelled else ["unlabelled"]
         digest.update(json.dumps(about).encode())
     digest.update(json.dumps(classes).encode())
     digest.update(splits.hash.encode())

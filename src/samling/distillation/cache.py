@@ -38,14 +38,14 @@ class EmbeddingCache:
 
     Args:
         root: the cache folder.
-        teacher_sha256: hash of the teacher's weights; another teacher gets another folder.
+        teacher: name of the teacher and of all that decides what it sees; another name, another folder.
         grid: side of the embeddings kept, see `to_grid`.
         kind: what is kept beside or instead of the embedding; another kind, another folder.
     """
 
-    def __init__(self, root: Path, teacher_sha256: str, grid: int, kind: str = "") -> None:
+    def __init__(self, root: Path, teacher: str, grid: int, kind: str = "") -> None:
         self.root = root
-        self.folder = root / "-".join(filter(None, (teacher_sha256[:16], str(grid), kind)))
+        self.folder = root / "-".join(filter(None, (teacher, str(grid), kind)))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.grid = grid
 
@@ -77,6 +77,7 @@ class EmbeddingCache:
         planes: NDArray[np.uint8],
         encode: Callable[[Tensor], Tensor],
         *,
+        outside: NDArray[np.bool_] | None = None,
         batch_size: int = 1,
         advance: Callable[[int, int], None] = lambda done, total: None,
     ) -> int:
@@ -84,6 +85,7 @@ class EmbeddingCache:
 
         Args:
             encode: (B, 1, S, S) in [0, 1] -> (B, C, h, w), without gradients.
+            outside: (N, S, S) pixels where `encode` gets -1, which is padding of the mean colour.
             advance: called with (done, total) after every batch.
         """
         missing = [index for index, plane in enumerate(planes) if self.read(plane) is None]
@@ -94,6 +96,8 @@ class EmbeddingCache:
             chosen = [index for index in batch if self.read(planes[index]) is None]
             if chosen:
                 images = torch.from_numpy(planes[chosen]).unsqueeze(1).float() / 255
+                if outside is not None:
+                    images[torch.from_numpy(outside[chosen]).unsqueeze(1)] = -1.0
                 embeddings = to_grid(encode(images).float(), self.grid).half().cpu().numpy()
                 for index, embedding in zip(chosen, embeddings, strict=True):
                     self.write(planes[index], embedding)

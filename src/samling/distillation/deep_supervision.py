@@ -1,75 +1,101 @@
-"""Deep-supervised distillation, DSKD (UniUltra, arXiv 2511.15771): every level learns from its teacher's.
+"""Deep supervision: the student's levels are regressed on the teacher's, through projections, on one grid.
 
-The released loss regresses the feature pyramid (`pyramid_terms`); the one drawn in the paper regresses
-what block and adapter give at three levels, each alone and together (`split_terms`). Behind the neck
-teacher and student have the same number of channels and the same grids, so nothing stands between them.
-Encoders that differ in either, or a cached teacher, take `distillation.deep`, which `distill` uses.
+UniUltra (DSKD, arXiv 2511.15771) has two forms, and they differ only in what a level hands over. As
+released: its *output* (of SAM 2 the feature pyramid). As drawn in the paper: its *parts*, what block
+and adapter give at the three finest levels, each alone and together, behind the neck (`split_level`).
+The loss is the same, `level_term`. Their teacher and student have 256 channels at every level; where
+widths differ a 1x1 convolution leads from one to the other, and the teacher may come from a cache.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-class Level(NamedTuple):
-    """What one level gives, behind the neck: (B, C, h, w) each."""
-
-    block: Tensor
-    """The last block of the level without its adapter."""
-    adapter: Tensor
-    """That adapter alone."""
-    together: Tensor
-    """What goes on to the next level."""
+from samling.distillation.cache import to_grid
 
 
-def pyramid_terms(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Mean squared error of every level of the pyramid, and `total`, their sum with equal weights.
+class Projections(nn.Module):
+    """A 1x1 convolution per level, from the student's width to the teacher's; thrown away afterwards.
 
     Args:
-        student, teacher: (B, C, h, w) each, from fine to coarse, of the same shapes.
+        student, teacher: channels of their levels, from fine to coarse.
 
     Raises:
-        ValueError: the levels do not match.
+        ValueError: they have different numbers of levels.
     """
-    terms = {
-        f"level{i}": _error(s, t) for i, (s, t) in enumerate(zip(student, teacher, strict=True))
-    }
-    return terms | {"total": sum_of(terms)}
+
+    def __init__(self, student: Sequence[int], teacher: Sequence[int]) -> None:
+        super().__init__()
+        pairs = zip(student, teacher, strict=True)
+        self.levels = nn.ModuleList(nn.Conv2d(own, wanted, 1) for own, wanted in pairs)
+
+    def forward(self, levels: Sequence[Tensor], grid: int) -> Tensor:
+        """Levels (B, c, h, w) -> (B, sum of the teacher's channels, grid, grid)."""
+        return join(
+            [project(to_grid(x, grid)) for project, x in zip(self.levels, levels, strict=True)],
+            grid,
+        )
 
 
-def split_terms(student: Sequence[Level], teacher: Sequence[Level]) -> dict[str, Tensor]:
-    """Mean squared errors of block, adapter and both together, each summed over the levels; `total`.
-
-    Raises:
-        ValueError: the levels do not match.
-    """
-    pairs = list(zip(student, teacher, strict=True))
-    terms = {
-        name: sum_of({str(i): _error(s[k], t[k]) for i, (s, t) in enumerate(pairs)})
-        for k, name in enumerate(Level._fields)
-    }
-    return terms | {"total": sum_of(terms)}
+def join(levels: Sequence[Tensor], grid: int) -> Tensor:
+    """Levels of any size, brought to one grid and concatenated along their channels."""
+    return torch.cat([to_grid(level, grid) for level in levels], dim=1)
 
 
-def split_level(together: Tensor, adapter: Tensor, neck: Callable[[Tensor], Tensor]) -> Level:
-    """What a level gives, divided: the block's share is the rest.
+def level_term(student: Tensor, teacher: Tensor, widths: Sequence[int]) -> Tensor:
+    """Sum over levels of the mean squared error, in units of the teacher's variance at that level.
+
+    UniUltra sums plain errors; stages of a ViT differ in scale by orders of magnitude, so each is
+    divided by what it varies.
 
     Args:
-        together: (B, H, W, C) output of the level's last block.
-        adapter: (B, H, W, C) what its adapter added to it.
-        neck: the level's lateral convolution, (B, C, H, W) -> (B, 256, H, W).
+        student, teacher: (B, sum of `widths`, g, g), see `join`.
     """
-    # B, H, W, C -> B, C, H, W
-    whole, part = together.permute(0, 3, 1, 2), adapter.permute(0, 3, 1, 2)
-    return Level(neck(whole - part), neck(part), neck(whole))
+    terms = [
+        F.mse_loss(own, wanted) / wanted.var().clamp(min=1e-6)
+        for own, wanted in zip(
+            student.split(list(widths), dim=1), teacher.split(list(widths), dim=1), strict=True
+        )
+    ]
+    return torch.stack(terms).sum()
+
+
+def paired_levels(student: Sequence[int], teacher: Sequence[int]) -> list[int] | None:
+    """Which of the teacher's levels teaches each of the student's; None if they cannot be paired.
+
+    As many levels: one by one. Else the deepest of the teacher's levels on the same stride.
+
+    Args:
+        student, teacher: pixels per cell of their levels, from fine to coarse.
+
+    >>> paired_levels((4, 8), (4, 8, 16, 16)), paired_levels((16,), (4, 8, 16, 16))
+    ([0, 1], [3])
+    """
+    if len(student) == len(teacher):
+        return list(range(len(student))) or None
+    found = [[i for i, other in enumerate(teacher) if other == stride] for stride in student]
+    return [indices[-1] for indices in found] if found and all(found) else None
+
+
+def split_level(
+    together: Tensor, adapter: Tensor, neck: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What a level gives, divided: block alone, adapter alone, both. The block's share is the rest.
+
+    Args:
+        together: (B, C, h, w) output of the level's last block.
+        adapter: (B, C, h, w) what its adapter added to it.
+        neck: the level's lateral convolution, if its encoder has one.
+    """
+    return neck(together - adapter), neck(adapter), neck(together)
 
 
 @contextmanager
-def tap(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Within the block, a forward pass of `model` fills the table with what these modules gave."""
+def tap(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
+    """Within the block, a forward pass fills the table with what these modules gave."""
     seen: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
@@ -78,21 +104,9 @@ def tap(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
 
         return hook
 
-    handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in names]
+    handles = [module.register_forward_hook(keep(name)) for name, module in modules.items()]
     try:
         yield seen
     finally:
         for handle in handles:
             handle.remove()
-
-
-def sum_of(terms: dict[str, Tensor]) -> Tensor:
-    """Σ of the terms, with equal weights."""
-    return sum(terms.values(), start=next(iter(terms.values())).new_zeros(()))
-
-
-def _error(student: Tensor, teacher: Tensor) -> Tensor:
-    if student.shape != teacher.shape:
-        shapes = f"{tuple(student.shape)} and {tuple(teacher.shape)}"
-        raise ValueError(f"student and teacher differ in shape: {shapes}")
-    return F.mse_loss(student.float(), teacher.detach().float())

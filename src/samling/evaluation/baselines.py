@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from samling.evaluation.classical import active_contour, grabcut, otsu, region_growing
 from samling.inference.card import Card, PromptKind
-from samling.inference.segmenter import Object, box_around
+from samling.inference.regions import box_around
+from samling.inference.segmenter import Object
 from samling.prompts.prompt import Prompt
 
 BoolArray = NDArray[np.bool_]

@@ -14,7 +14,7 @@ from samling.evaluation.metrics import dice
 from samling.inference.card import Card, PromptKind
 from samling.inference.segmenter import EncodedImage, Object
 from samling.prompts.prompt import Prompt
-from samling.prompts.sampling import components, correct, prompt_of, simulate
+from samling.prompts.sampling import correct, objects, prompt_of, simulate
 
 BoolArray = NDArray[np.bool_]
 MOST_CLICKS = 20
@@ -69,11 +69,21 @@ class Answer:
         return float(np.mean(found)) if found else None
 
 
+def seen_by(segmenter: Asked[E], case: Case) -> NDArray[np.float32]:
+    """What a segmenter is shown of a case: (H, W), or (3, H, W) with its neighbours."""
+    return case.slab if segmenter.card.slices == 3 else case.image
+
+
 def truth(case: Case) -> BoolArray:
     """(H, W) all labelled pixels of a case, whatever their class."""
+    return classes_of(case) > 0
+
+
+def classes_of(case: Case) -> NDArray[np.uint8]:
+    """(H, W) classes, 0 for none."""
     if case.labels is None:
         raise ValueError(f"case {case.id} has no labels")
-    return case.labels > 0
+    return case.labels
 
 
 def kind_of(protocol: str) -> PromptKind:
@@ -101,18 +111,19 @@ def ask(segmenter: Asked[E], encoded: E, case: Case, protocol: str, seed: int) -
     """Ask about one encoded case; None if there is nothing that the protocol could point at."""
     label = truth(case)
     rng = generator(seed, case.id, protocol)
-    prompts = simulate(label, protocol, rng)
+    prompts = simulate(classes_of(case), protocol, rng)
     if not prompts:
         return None
-    objects = segmenter.segment_encoded(encoded, prompts)
+    answered = segmenter.segment_encoded(encoded, prompts)
     most, goal = clicking(protocol)
     clicks = 1
-    while clicks < most and dice(label, union(objects, label.shape)) < goal:
-        prompts = _corrected(segmenter, encoded, label, prompts, objects, rng)
-        objects = segmenter.segment_encoded(encoded, prompts)
+    while clicks < most and dice(label, union(answered, label.shape)) < goal:
+        lesions = objects(classes_of(case))
+        prompts = _corrected(segmenter, encoded, lesions, prompts, answered, rng)
+        answered = segmenter.segment_encoded(encoded, prompts)
         clicks += 1
     counted = clicks if protocol.startswith("noc") else None
-    return Answer(tuple(prompts), tuple(objects), union(objects, label.shape), counted)
+    return Answer(tuple(prompts), tuple(answered), union(answered, label.shape), counted)
 
 
 def clicking(protocol: str) -> tuple[int, float]:
@@ -153,16 +164,15 @@ def union(objects: Sequence[Object], shape: tuple[int, ...]) -> BoolArray:
 def _corrected(
     segmenter: Asked[E],
     encoded: E,
-    label: BoolArray,
+    lesions: list[BoolArray],
     prompts: list[Prompt],
-    objects: list[Object],
+    answered: list[Object],
     rng: np.random.Generator,
 ) -> list[Prompt]:
     """One more click per object; the mask so far goes along if the model was trained for that."""
-    lesions = components(label)
     clicked = [
         correct(prompt, lesion, item.mask, rng)
-        for prompt, lesion, item in zip(prompts, lesions, objects, strict=True)
+        for prompt, lesion, item in zip(prompts, lesions, answered, strict=True)
     ]
     if "mask" not in segmenter.card.prompts:
         return clicked

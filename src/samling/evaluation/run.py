@@ -22,7 +22,7 @@ from samling.evaluation.metrics import (
     precision,
     sensitivity,
 )
-from samling.evaluation.protocols import Answer, Asked, E, ask, kind_of, truth
+from samling.evaluation.protocols import Answer, Asked, E, ask, kind_of, seen_by, truth
 from samling.evaluation.surface import surface_distances
 from samling.prompts.sampling import components
 
@@ -112,7 +112,7 @@ def evaluate_segmenter(
     name = method or segmenter.card.name
 
     def rows_of(case: Case) -> list[Row]:
-        encoded = segmenter.encode(case.image)
+        encoded = segmenter.encode(seen_by(segmenter, case))
         rows = []
         for kind in protocols:
             answer = ask(segmenter, encoded, case, kind, seed)
@@ -204,7 +204,8 @@ def _over(
     rows: list[Row] = []
     started = reported = time.perf_counter()
     for done, case_id in enumerate(split.ids, start=1):
-        rows += rows_of(store.case(case_id))
+        case = store.case(case_id)
+        rows += rows_of(case) if case.labels is not None else []
         now = time.perf_counter()
         last = done == len(split.ids)
         if last or now - reported > REPORT_EVERY_SECONDS:

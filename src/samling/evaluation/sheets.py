@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from samling.evaluation.overlays import Tile, write_sheet
-from samling.evaluation.protocols import Asked, E, ask, truth
+from samling.evaluation.protocols import Asked, E, ask, seen_by, truth
 from samling.evaluation.run import Cases, Row
 
 PER_SHEET = 6
@@ -48,7 +48,7 @@ def draw_sheets(
 
 def _tile(segmenter: Asked[E], store: Cases, row: Row, seed: int) -> Tile:
     case = store.case(row.id)
-    answer = ask(segmenter, segmenter.encode(case.image), case, row.protocol, seed)
+    answer = ask(segmenter, segmenter.encode(seen_by(segmenter, case)), case, row.protocol, seed)
     assert answer is not None
     category = f"  {row.category}" if row.category else ""
     caption = f"{row.id}{category}\nDice {row.dice:.3f}   HD95 {row.hd95_px:.1f} px"

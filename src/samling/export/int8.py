@@ -27,8 +27,8 @@ class Quantiser:
     """Makes 8-bit forms of one encoder, with any of its layers left in float.
 
     Args:
-        encoder: ONNX, one input `image` (1, 1, S, S).
-        squares: (N, S, S) calibration images in [0, 1], as the model sees them.
+        encoder: ONNX, one input `image` (1, 1 | 3, S, S).
+        squares: (N, S, S) or (N, 3, S, S) calibration images in [0, 1], as the model sees them.
         folder: for temporary files.
     """
 
@@ -70,7 +70,7 @@ class Quantiser:
         outputs. Largest first.
 
         Args:
-            probes: (K, S, S) images; a few are enough.
+            probes: (K, S, S) or (K, 3, S, S) images; a few are enough.
         """
         wanted = _outputs(self.encoder, probes)
         errors = {
@@ -95,7 +95,9 @@ def relative_error(wanted: list[FloatArray], found: list[FloatArray]) -> float:
     """
     pairs = zip(wanted, found, strict=True)
     return max(
-        float(np.linalg.norm(b - a) / max(np.linalg.norm(a), 1e-12)) for a, b in pairs if a.size > 1
+        float(np.linalg.norm(b - a)) / max(float(np.linalg.norm(a)), 1e-12)
+        for a, b in pairs
+        if a.size > 1
     )
 
 
@@ -104,8 +106,12 @@ def _outputs(encoder: bytes, squares: FloatArray) -> list[FloatArray]:
     session = InferenceSession(
         encoder, session_options(usable_threads()), providers=["CPUExecutionProvider"]
     )
-    rows = [session.run(None, {"image": square[None, None]}) for square in squares]
+    rows = [session.run(None, {"image": _batch(square)}) for square in squares]
     return [np.stack(output) for output in zip(*rows, strict=True)]
+
+
+def _batch(square: FloatArray) -> FloatArray:
+    return square[None, None] if square.ndim == 2 else square[None]
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # its types are not seen
@@ -116,7 +122,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # its types are not
 
     def get_next(self) -> dict[str, Any] | None:
         square = next(self._rest, None)
-        return None if square is None else {"image": square[None, None]}
+        return None if square is None else {"image": _batch(square)}
 
 
 @contextmanager

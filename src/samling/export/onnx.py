@@ -29,7 +29,7 @@ OPSET = 20  # the first that has GELU as one operator
 
 
 class EncoderGraph(nn.Module):
-    """`image` (1, 1, S, S) -> `image_embeddings` (1, C, h, w)[, `presence` (1,) logit][, skips]."""
+    """`image` (1, 1 | 3, S, S) -> `image_embeddings` (1, C, h, w)[, `presence` logits][, skips]."""
 
     def __init__(self, model: Promptable, *, presence: bool) -> None:
         super().__init__()
@@ -47,7 +47,8 @@ class DecoderGraph(nn.Module):
     """Prompts of P objects -> `low_res_masks` (P, 1, 4h, 4w) and `iou_predictions` (P, 1).
 
     Unlike SAM's, the batch holds objects: P and the number of tokens N are free. Labels are floats
-    as in SAM (-1 padding, 0, 1 points, 2, 3 corners), and 4 to 7 for the automatic prompt. A model
+    as in SAM (-1 padding, 0, 1 points, 2, 3 corners), and 4 to 7 for the automatic prompt; where the
+    card says that classes are told apart, 8 to 11 for that of the second class, and so on. A model
     with skip features takes them last, under the names that exports of SAM 2 use.
     """
 
@@ -112,18 +113,18 @@ def make_bundle(
         raise InputError(card.name, "was not trained for any prompt", "adapt it first, then export")
     original = Segmenter(TorchBackend(model), card)
     automatic = "automatic" in card.prompts
-    encoder, decoder = encoder_graph(model, presence=automatic), _decoder(model, card)
-    bundle = Bundle(slim(encoder), slim(decoder), card)
+    encoder = encoder_graph(model, presence=automatic, slices=card.slices)
+    bundle = Bundle(slim(encoder), slim(_decoder(model, card)), card)
     parity = compare(original, Segmenter(OnnxBackend(bundle), card), images)
     parity.require(card.name)
     return bundle, parity
 
 
-def encoder_graph(model: Promptable, *, presence: bool) -> bytes:
+def encoder_graph(model: Promptable, *, presence: bool, slices: int = 1) -> bytes:
     """The encoder as ONNX, with the presence score if it is wanted and there is one."""
     side = model.input_size
     graph = EncoderGraph(model, presence=presence)
-    image = torch.linspace(0, 1, side * side).view(1, 1, side, side)
+    image = torch.linspace(0, 1, slices * side * side).view(1, slices, side, side)
     with torch.inference_mode():
         embedding = model.encode(image)
     named = ["presence"] if presence and embedding.presence is not None else []

@@ -74,7 +74,10 @@ def compare(
     presence_differences = [0.0]
     for image in images:
         seen, seen_too = original.encode(image), exported.encode(image)
-        presence_differences.append(abs((seen.presence or 0.0) - (seen_too.presence or 0.0)))
+        presence_differences += [
+            abs((seen.presence_of(k) or 0.0) - (seen_too.presence_of(k) or 0.0))
+            for k in range(original.card.answers)
+        ]
         for prompts in _trials(original, seen):
             low, _ = original.decode_square(seen, prompts)
             low_too, _ = exported.decode_square(seen_too, prompts)
@@ -102,7 +105,7 @@ def _trials(model: Segmenter, seen: EncodedImage) -> list[list[Prompt]]:
     if "box" in offered and "points" in offered:
         trials.append([Prompt(box=boxes[0].box, points=points[2:], point_labels=kinds[2:])])
     if "automatic" in offered:
-        trials.append([Prompt()])
+        trials.append([Prompt(class_index=index) for index in range(model.card.answers)])
     if "mask" in offered and trials:
         earlier, _ = model.decode_square(seen, trials[0][:1])
         first = trials[0][0]

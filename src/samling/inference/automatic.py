@@ -5,11 +5,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samling.inference.card import Card
-from samling.inference.segmenter import EncodedImage, Object, objects_at_most
+from samling.inference.regions import objects_at_most
+from samling.inference.segmenter import EncodedImage, Object
 
 
 def find_objects(
-    low: NDArray[np.float32], quality: float, encoded: EncodedImage, card: Card
+    low: NDArray[np.float32],
+    quality: float,
+    encoded: EncodedImage,
+    card: Card,
+    class_index: int = 0,
 ) -> list[Object]:
     """Decoded default prompt of an image that holds something -> its objects, largest first.
 
@@ -20,8 +25,9 @@ def find_objects(
     Args:
         low: (4h, 4w) logits of the default prompt over the model's square.
         quality: predicted IoU of that mask.
+        class_index: which of the card's classes was asked for.
     """
-    presence = encoded.presence
+    presence = encoded.presence_of(class_index)
     logits = encoded.frame.logits_to_original(low[None])[0]
     inside = (logits > card.mask_threshold).astype(np.uint8)
     _, regions, stats, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
@@ -40,7 +46,7 @@ def find_objects(
                 quality=quality,
                 presence=presence,
                 box=(x0, y0, x0 + width, y0 + height),
-                class_name=card.classes[0],
+                class_name=card.classes[class_index],
             )
         )
     return objects

@@ -11,8 +11,8 @@ class Encoding(NamedTuple):
 
     embedding: NDArray[np.float32]
     """(1, C, h, w)"""
-    presence: float | None
-    """Logit that the image holds any object; None if the model has no automatic mode."""
+    presence: float | tuple[float, ...] | None
+    """Logit that the image holds any object, or one per class; None if there is no automatic mode."""
     skips: tuple[NDArray[np.float32], ...] = ()
     """Finer features for the decoder, see `samling.models.contract.Embedding`; () if it has none."""
 
@@ -21,7 +21,7 @@ class Backend(Protocol):
     """What inference needs of a model. Arrays in, arrays out, no gradients."""
 
     def encode(self, plane: NDArray[np.float32]) -> Encoding:
-        """(S, S) model input in [0, 1], padded (see data/intensity.py) -> its encoding."""
+        """(S, S) or (3, S, S) model input in [0, 1], padded (see data/intensity.py) -> its encoding."""
         ...
 
     def decode(

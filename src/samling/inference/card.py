@@ -12,6 +12,7 @@ from samling.prompts.frame import Fit
 from samling.prompts.prompt import TokenPadding
 
 PromptKind = Literal["box", "points", "mask", "automatic"]
+AdapterSettings = dict[str, int | float | str | bool | list[str] | list[int] | None]
 
 
 class Card(BaseModel):
@@ -48,7 +49,14 @@ class Card(BaseModel):
         default="float32", description="of an exported encoder; see export/int8.py"
     )
     prompts: tuple[PromptKind, ...] = Field(description="prompt kinds the weights were trained for")
+    slices: Literal[1, 3] = Field(
+        default=1, description="3: the network sees the slices before and after as channels too"
+    )
     classes: tuple[str, ...] = Field(default=("object",), min_length=1)
+    automatic: Literal["together", "separate", "nested"] = Field(
+        default="together",
+        description="one answer for all classes, one per class, or one per class inside the one before",
+    )
     mask_threshold: float = Field(default=0.0, description="logit above which a pixel is inside")
     presence_threshold: float = Field(
         default=0.5, ge=0, le=1, description="automatic: below it nothing is here"
@@ -65,7 +73,15 @@ class Card(BaseModel):
     split_hash: str | None = Field(default=None, description="hash of the split trained on")
     trained_on: tuple[str, ...] = Field(default=(), description="names of the stores trained on")
     licence: str = "unknown"
-    adapter: dict[str, int | float | str | bool | list[str] | list[int] | None] | None = None
+    adapter: AdapterSettings | None = None
+    own_adapter: AdapterSettings | None = Field(
+        default=None, description="adapters that are part of the base itself, trained with it"
+    )
+
+    @property
+    def answers(self) -> int:
+        """How many masks automatic mode gives."""
+        return 1 if self.automatic == "together" else len(self.classes)
 
     @property
     def intensity_steps(self) -> Intensity:

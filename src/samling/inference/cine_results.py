@@ -15,7 +15,19 @@ from samling.inference.live import LiveFrame
 from samling.inference.measure import measure
 from samling.inference.overlay import draw
 
-COLUMNS = ("frame", "seconds", "objects", "score", "area_px", "area_mm2", "x0", "y0", "x1", "y1")
+COLUMNS = (
+    "frame",
+    "seconds",
+    "objects",
+    "score",
+    "area_px",
+    "area_mm2",
+    "x0",
+    "y0",
+    "x1",
+    "y1",
+    "needs_help",
+)
 VIDEO, TABLE, CURVE = "annotated.mp4", "frames.csv", "area.svg"
 _CURVE_SIZE = (640, 160)
 
@@ -72,6 +84,7 @@ class CineFolder:
                 "area_px": size.area_px,
                 "area_mm2": None if size.area_mm2 is None else f"{size.area_mm2:.3f}",
                 **corners,
+                "needs_help": int(frame.needs_help),
             }
         )
         self._areas.append(size.area_px if size.area_mm2 is None else size.area_mm2)

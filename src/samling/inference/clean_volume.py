@@ -1,5 +1,6 @@
 """Clean-up of whole volumes: opening, closing, holes, largest part, small parts; in mm and ml."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -10,6 +11,7 @@ from samling.errors import InputError
 
 Marks = NDArray[np.bool_]
 _TOUCHING = np.ones((3, 3, 3), bool)
+_SLAB_VOXELS = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -61,22 +63,33 @@ def clean_labels(
     steps: CleanUp,
     spacing_mm: tuple[float, float, float],
     voxel_ml: float,
+    *,
+    nested: bool = False,
 ) -> NDArray[np.uint8]:
-    """(D, H, W) class numbers, cleaned class by class. What grows never covers another class."""
+    """(D, H, W) class numbers, cleaned class by class. What grows never covers another class.
+
+    Args:
+        nested: each class lies inside the one before: it is cleaned together with those inside it,
+            and what leaves it belongs to the one around it.
+    """
     if steps == CleanUp() or not labels.any():
         return labels
     cleaned = labels.copy()
     margin = [int(np.ceil(steps.closing / step)) + 1 for step in spacing_mm]
-    for number in np.unique(labels[labels > 0]):
-        own = labels == number
-        region = _around(own, margin)
+    for number in range(1, int(labels.max()) + 1):
+        own = cleaned >= number if nested else labels == number
+        if not own.any():
+            continue
+        region = box_of(own, margin)
         # the border of the scan is no wall: closing may pass it
         padded = np.pad(own[region], [(more, more) for more in margin])
         after = _clean(padded, steps, spacing_mm, voxel_ml, organ=number == 1)
         after = after[tuple(slice(more, -more) for more in margin)]
         labelled = cleaned[region]
-        labelled[(labelled == number) & ~after] = 0
-        labelled[(labelled == 0) & after & (labels[region] == 0)] = number
+        around = number - 1 if nested else 0
+        labelled[own[region] & ~after] = around
+        free = labelled == around if nested else (labelled == 0) & (labels[region] == 0)
+        labelled[free & after] = number
     return cleaned
 
 
@@ -108,18 +121,29 @@ def _clean(
 
 def _eroded(marks: Marks, radius_mm: float, spacing_mm: tuple[float, float, float]) -> Marks:
     """What lies at least a ball's radius from the outside; exact on any grid (Euclidean distance)."""
-    return ndimage.distance_transform_edt(marks, spacing_mm) > radius_mm
+    return ~_dilated(~marks, radius_mm, spacing_mm)
 
 
 def _dilated(marks: Marks, radius_mm: float, spacing_mm: tuple[float, float, float]) -> Marks:
-    if not marks.any():
-        return marks
-    return ndimage.distance_transform_edt(~marks, spacing_mm) <= radius_mm
+    """What lies within a radius of the marks.
+
+    Slab by slab, each with the slices that can reach it: distances take 20 bytes per voxel.
+    """
+    reach = int(np.ceil(radius_mm / spacing_mm[0])) + 1
+    step = max(1, _SLAB_VOXELS // marks[0].size)
+    grown = np.zeros_like(marks)
+    for start in range(0, len(marks), step):
+        low = max(0, start - reach)
+        slab = marks[low : start + step + reach]
+        if slab.any():
+            near = ndimage.distance_transform_edt(~slab, spacing_mm) <= radius_mm
+            grown[start : start + step] = near[start - low : start - low + step]
+    return grown
 
 
-def _around(marks: Marks, margin: list[int]) -> tuple[slice, ...]:
+def box_of(marks: Marks, margin: Sequence[int] = (0, 0, 0)) -> tuple[slice, ...]:
     """The box around what is marked, wider by `margin`: most of a scan is empty."""
-    box = ndimage.find_objects(marks.astype(np.uint8))[0]
+    box = ndimage.find_objects(marks.view(np.uint8))[0]
     return tuple(
         slice(max(0, part.start - more), min(size, part.stop + more))
         for part, more, size in zip(box, margin, marks.shape, strict=True)

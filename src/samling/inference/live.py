@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from samling.inference.automatic import find_objects
+from samling.inference.cine import Followed, Follower
+from samling.inference.regions import box_around
 from samling.inference.segmenter import EncodedImage, Object, Segmenter
 from samling.prompts.prompt import Prompt
 
@@ -19,9 +20,7 @@ AHEAD = 2
 CURRENT, PREVIOUS = 2 / 3, 1 / 3
 CERTAIN = 4.0
 """Logits are clipped to ± this before smoothing: a certain change of one frame is followed at once."""
-LEAST_QUALITY = 0.5
 _LOOK_S = 0.1
-MARGIN = 0.1
 
 
 def ahead(items: Iterable[T], depth: int = AHEAD) -> Iterator[T]:
@@ -76,22 +75,48 @@ class LiveFrame:
     Args:
         number: from 0.
         image: (H, W) as it came.
-        objects: what was found; for a carried box exactly one, its mask perhaps empty.
+        objects: what was found; for an object that is followed exactly one, its mask perhaps empty.
+        needs_help: whether the object that is followed changed too fast to be believed.
     """
 
     number: int
     image: NDArray[np.generic]
     objects: tuple[Object, ...]
+    needs_help: bool = False
+
+
+class Smoothing:
+    """Logits of a frame count two thirds, those of the frame before one third.
+
+    A result depends on two frames alone, so it never lags more than one.
+
+    Args:
+        threshold: logit at which masks are cut.
+    """
+
+    def __init__(self, threshold: float) -> None:
+        self.threshold = np.float32(threshold)
+        self._before: dict[int, NDArray[np.float32]] = {}
+        self._now: dict[int, NDArray[np.float32]] = {}
+
+    def next_frame(self) -> None:
+        """What comes now is of the next frame; what was not answered in the last one is forgotten."""
+        self._before, self._now = self._now, {}
+
+    def __call__(self, low: NDArray[np.float32], class_index: int = 0) -> NDArray[np.float32]:
+        """Logits of one answer -> smoothed, the same shape."""
+        now = np.clip(low - self.threshold, -CERTAIN, CERTAIN)
+        self._now[class_index] = now
+        before = self._before.get(class_index, now)
+        return (CURRENT * now + PREVIOUS * before + self.threshold).astype(np.float32)
 
 
 class LiveSegmenter:
     """Segments frames in their order.
 
-    A prompt holds for the first frame. From then on the box around the mask before, a tenth larger, is
-    the prompt; where the mask is empty or poor by the model's own rating, the box stays.
-
-    Masks are smoothed over time: the logits of a frame count two thirds, those of the frame before one
-    third. A result depends on two frames alone, so it never lags more than one.
+    A prompt holds for the first frame; from then on the object is followed (`Follower`). Without one the
+    model looks for objects in every frame. Masks are smoothed over time, but for prompts that are
+    answered from a closer look, which moves with the object.
 
     Args:
         segmenter: any.
@@ -100,56 +125,38 @@ class LiveSegmenter:
     """
 
     def __init__(self, segmenter: Segmenter, prompt: Prompt, *, smooth: bool = True) -> None:
-        self.segmenter, self.prompt, self.smooth = segmenter, prompt, smooth
-        self._before: NDArray[np.float32] | None = None
+        self.segmenter, self.prompt = segmenter, prompt
+        self._smoothing = Smoothing(segmenter.card.mask_threshold) if smooth else None
+        self._follower = Follower(segmenter, settle=self._smoothing)
+        self._begun = False
 
     def stream(self, frames: Iterable[NDArray[np.generic]]) -> Iterator[LiveFrame]:
-        """Segment every frame; while one is decoded, the next is encoded and a third is read."""
-        for number, encoded in enumerate(ahead(map(self.segmenter.encode, ahead(frames)))):
-            if number == 0:
-                size = (encoded.frame.height, encoded.frame.width)
-                self.segmenter.check([self.prompt], size)
-            yield LiveFrame(number, encoded.plane, tuple(self._segment(encoded)))
+        """Segment every frame; while one is decoded, the next is encoded and a third is read.
 
-    def _segment(self, encoded: EncodedImage) -> list[Object]:
-        prompt = self.prompt
-        if self.segmenter.zooms(prompt):
-            found = self.segmenter.segment_encoded(encoded, [prompt])
-        else:
-            low, quality = self.segmenter.decode_square(encoded, [prompt])
-            low = self._smoothed(low)
-            found = self._objects(low, float(quality[0]), encoded)
-        if not prompt.automatic and "box" in self.segmenter.card.prompts:
-            self.prompt = carried(prompt, found[0])
+        Raises:
+            InputError: the prompt does not fit, or the size of frames changes under a followed object.
+        """
+        for number, encoded in enumerate(ahead(map(self.segmenter.encode, ahead(frames)))):
+            if self._smoothing is not None:
+                self._smoothing.next_frame()
+            if self.prompt.automatic:
+                found = self.segmenter.segment_encoded(encoded, [self.prompt], self._smoothing)
+                yield LiveFrame(number, encoded.plane, tuple(found))
+            else:
+                followed = self._follow(encoded)
+                one = self._as_object(followed, encoded)
+                yield LiveFrame(number, encoded.plane, (one,), followed.needs_help)
+
+    def _follow(self, encoded: EncodedImage) -> Followed:
+        """Until it is found, and for models without boxes, the prompt is asked again as it was given."""
+        if self._begun and "box" in self.segmenter.card.prompts:
+            return self._follower.step(encoded)
+        found = self._follower.prompt(encoded, self.prompt)
+        self._begun = self._begun or bool(found.mask.any())
         return found
 
-    def _objects(
-        self, low: NDArray[np.float32], quality: float, encoded: EncodedImage
-    ) -> list[Object]:
-        if not self.prompt.automatic:
-            logits = encoded.frame.logits_to_original(low)[0]
-            return [self.segmenter.object_of(logits, self.prompt, quality, encoded)]
-        if self.segmenter.finds_nothing(encoded):
-            return []
-        return find_objects(low[0], quality, encoded, self.segmenter.card)
-
-    def _smoothed(self, low: NDArray[np.float32]) -> NDArray[np.float32]:
-        if not self.smooth:
-            return low
-        threshold = np.float32(self.segmenter.card.mask_threshold)
-        now = np.clip(low - threshold, -CERTAIN, CERTAIN)
-        before = now if self._before is None else self._before
-        self._before = now
-        return (CURRENT * now + PREVIOUS * before + threshold).astype(np.float32)
-
-
-def carried(prompt: Prompt, found: Object) -> Prompt:
-    """The prompt of the next frame: the box around the mask with a margin, or the same if it is poor."""
-    if found.box is None or found.quality < LEAST_QUALITY:
-        return prompt
-    x0, y0, x1, y1 = found.box
-    margin = MARGIN / 2 * np.array([x1 - x0, y1 - y0], dtype=np.float64)
-    corners = np.array([x0, y0, x1, y1], dtype=np.float64)
-    height, width = found.mask.shape
-    grown = corners + np.concatenate([-margin, margin])
-    return Prompt(box=np.clip(grown, 0, [width, height, width, height]))
+    def _as_object(self, found: Followed, encoded: EncodedImage) -> Object:
+        card, box = self.segmenter.card, box_around(found.mask)
+        return Object(
+            found.mask, found.quality, found.quality, encoded.presence, box, card.classes[0]
+        )

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from samling.inference.segmenter import box_around
+from samling.inference.regions import box_around
 
 
 @dataclass(frozen=True)

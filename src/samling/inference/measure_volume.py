@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from samling.inference.clean_volume import box_of
 from samling.inference.measure import measure
 
 LISTED_AT_MOST = 200
@@ -52,19 +53,22 @@ def measure_volume(
     rows: list[VolumeMeasurement] = []
     for number, name in enumerate(classes, start=1):
         own = labels == number
-        parts, count = ndimage.label(own, _TOUCHING)
+        levels = np.flatnonzero(own.any(axis=(1, 2)))
+        region = box_of(own) if len(levels) else (slice(0, 1),) * 3
+        start = region[0].start
+        # part numbers take four bytes per voxel: only where the class is
+        parts, count = ndimage.label(own[region], _TOUCHING)
         sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
         order = np.argsort(-sizes, kind="stable")[:LISTED_AT_MOST]
         boxes = ndimage.find_objects(parts)
         singles = [
             _row(
-                parts[boxes[k]] == k + 1, boxes[k][0].start, (name, place, 1), spacing_mm,
+                parts[boxes[k]] == k + 1, start + boxes[k][0].start, (name, place, 1), spacing_mm,
                 voxel_ml, whole,
             )
             for place, k in enumerate(order, start=1)
         ]  # fmt: skip
         total = int(sizes.sum())
-        levels = np.flatnonzero(own.any(axis=(1, 2)))
         rows.append(
             VolumeMeasurement(
                 class_name=name,

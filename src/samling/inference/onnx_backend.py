@@ -73,13 +73,17 @@ class OnnxBackend:
         self._no_mask = np.zeros((1, 1, side, side), dtype=np.float32)
 
     def encode(self, plane: NDArray[np.float32]) -> Encoding:
-        """(S, S) model input in [0, 1] -> its encoding."""
-        image = np.ascontiguousarray(plane, dtype=np.float32)[None, None]
-        outputs = self._encoder.run({"image": image})
+        """(S, S) or (3, S, S) model input in [0, 1] -> its encoding."""
+        image = np.ascontiguousarray(plane, dtype=np.float32)
+        outputs = self._encoder.run(
+            {"image": image[None, None] if image.ndim == 2 else image[None]}
+        )
         presence = outputs.get("presence")
         skips = tuple(outputs[name] for name in SKIPS if name in outputs)
         return Encoding(
-            outputs["image_embeddings"], None if presence is None else float(presence.item()), skips
+            outputs["image_embeddings"],
+            None if presence is None else tuple(presence.ravel().tolist()),
+            skips,
         )
 
     def decode(

@@ -1,12 +1,14 @@
-"""Volumes slice by slice: automatic on every slice, or prompts carried from one slice to the next."""
+"""Volumes slice by slice: prompts carried from one slice to the next."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from samling.inference.segmenter import EncodedImage, Segmenter, box_around
+from samling.inference.ensemble import slab_at
+from samling.inference.regions import box_around
+from samling.inference.segmenter import EncodedImage, Segmenter, Settle
 from samling.prompts.prompt import Prompt
 
 Mask = NDArray[np.bool_]
@@ -27,21 +29,6 @@ class StopRule:
     quality: float = 0.5
     overlap: float = 0.5
     typical: float = 0.6
-
-
-def segment_slices(
-    segmenter: Segmenter, voxels: NDArray[np.generic], indices: Iterable[int]
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Automatic mode on some slices of (D, H, W): slice index and class numbers (H, W).
-
-    Raises:
-        InputError: the model has no automatic mode.
-    """
-    for index in indices:
-        labels = np.zeros(voxels.shape[1:], np.uint8)
-        for found in segmenter.segment(voxels[index], [Prompt()]):
-            labels[found.mask] = segmenter.card.classes.index(found.class_name) + 1
-        yield index, labels
 
 
 def propagate(
@@ -66,16 +53,16 @@ def propagate(
         InputError: a prompt does not fit the slice or the model.
     """
     segmenter.check(prompts, (voxels.shape[1], voxels.shape[2]))
-    first = segmenter.encode(voxels[start])
-    found = [_answer(segmenter, first, prompt) for prompt in prompts]
+    first = segmenter.encode(slab_at(segmenter, voxels, start))
+    found = [answer(segmenter, first, prompt) for prompt in prompts]
     usual = [_range(voxels[start], one.mask) for one in found]
     yield start, [one.mask for one in found]
     for direction in (1, -1):
         # an automatic or empty start cannot be carried on
-        alive: list[_Answer | None] = [one if one.mask.any() else None for one in found]
+        alive: list[Answer | None] = [one if one.mask.any() else None for one in found]
         index = start + direction
         while 0 <= index < len(voxels) and any(one is not None for one in alive):
-            encoded = segmenter.encode(voxels[index])
+            encoded = segmenter.encode(slab_at(segmenter, voxels, index))
             alive = [
                 None if one is None else _carry(segmenter, encoded, one, values, stop)
                 for one, values in zip(alive, usual, strict=True)
@@ -86,41 +73,56 @@ def propagate(
 
 
 @dataclass(frozen=True)
-class _Answer:
+class Answer:
+    """One object on one slice or frame: mask (H, W), its logits on the model's square, predicted IoU."""
+
     mask: Mask
     low: NDArray[np.float32]
     quality: float
 
 
-def _answer(segmenter: Segmenter, encoded: EncodedImage, prompt: Prompt) -> _Answer:
+def answer(
+    segmenter: Segmenter, encoded: EncodedImage, prompt: Prompt, settle: Settle | None = None
+) -> Answer:
+    """What the model says to one prompt, with what is needed to carry the object on.
+
+    `settle` changes the (4h, 4w) logits before the mask is cut, those of a closer look excepted.
+    """
     low, quality = segmenter.decode_square(encoded, [prompt])
     if segmenter.zooms(prompt):
         logits, closer = segmenter.decode_zoomed(encoded, prompt)
-        return _Answer(segmenter.cut(logits, prompt), low[0], closer)
-    logits = encoded.frame.logits_to_original(low)[0]
-    return _Answer(segmenter.cut(logits, prompt), low[0], float(quality[0]))
+        return Answer(segmenter.cut(logits, prompt), low[0], closer)
+    shown = low if settle is None else settle(low[0], 0)[None]
+    logits = encoded.frame.logits_to_original(shown)[0]
+    return Answer(segmenter.cut(logits, prompt), low[0], float(quality[0]))
 
 
 def _carry(
     segmenter: Segmenter,
     encoded: EncodedImage,
-    before: _Answer,
+    before: Answer,
     usual: tuple[float, float],
     stop: StopRule,
-) -> _Answer | None:
+) -> Answer | None:
     """The same object on the next slice, or None if it has ended."""
-    now = _answer(segmenter, encoded, _next_prompt(segmenter, before, encoded))
+    now = answer(segmenter, encoded, next_prompt(segmenter, before, encoded))
     size = np.count_nonzero(now.mask)
     if not size or now.quality < stop.quality:
         return None
-    both = np.count_nonzero(now.mask & before.mask)
     inside = encoded.plane[now.mask].astype(np.float64)
     typical = np.count_nonzero((inside >= usual[0]) & (inside <= usual[1])) / size
-    overlap = 2 * both / (size + np.count_nonzero(before.mask))
-    return None if overlap < stop.overlap or typical < stop.typical else now
+    same = overlap(now.mask, before.mask) >= stop.overlap
+    return now if same and typical >= stop.typical else None
 
 
-def _next_prompt(segmenter: Segmenter, before: _Answer, encoded: EncodedImage) -> Prompt:
+def overlap(one: Mask, other: Mask) -> float:
+    """Dice of two masks; 1 if both are empty."""
+    total = np.count_nonzero(one) + np.count_nonzero(other)
+    return 2 * np.count_nonzero(one & other) / total if total else 1.0
+
+
+def next_prompt(segmenter: Segmenter, before: Answer, encoded: EncodedImage) -> Prompt:
+    """The box around an object (not empty), a little wider, and its logits if the model takes masks."""
     box = box_around(before.mask)
     assert box is not None, "an empty mask is never carried on"
     x0, y0, x1, y1 = box

@@ -1,18 +1,18 @@
 """Segmenter: images and prompts in, objects at the image's own size out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from samling.data.intensity import to_model
+from samling.data.intensity import slab_to_model
 from samling.errors import InputError
 from samling.inference.arrays import grey, prompts_of
 from samling.inference.backend import Backend, Encoding
 from samling.inference.card import Card, PromptKind
+from samling.inference.regions import box_around, objects_at_most, regions_in_reach
 from samling.prompts.frame import Frame
 from samling.prompts.prompt import Prompt
 from samling.prompts.zoom import into_region, region_around
@@ -20,9 +20,6 @@ from samling.prompts.zoom import into_region, region_around
 if TYPE_CHECKING:
     from samling.inference.predictor import Predictor
 
-MAXIMUM_OBJECTS = 1_000
-MAXIMUM_MASK_BYTES = 2 << 30
-"""Of all masks of one image together, one byte per pixel."""
 MAXIMUM_POINTS = 1_000
 CERTAIN_NO = -20.0
 """Logit of a pixel that was not looked at."""
@@ -38,6 +35,10 @@ _OFFERS: dict[PromptKind, tuple[str, str]] = {
 }
 
 
+Settle = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
+"""(4h, 4w) logits of one answer and its class -> those that the mask is cut from, e.g. smoothed in time."""
+
+
 @dataclass(frozen=True)
 class EncodedImage:
     """An image seen once by the encoder: any number of prompts can be decoded on it."""
@@ -51,7 +52,14 @@ class EncodedImage:
     def presence(self) -> float | None:
         """Probability that the image holds any object; None if the model does not say."""
         logit = self.encoding.presence
-        return None if logit is None else float(_sigmoid(np.float64(logit)))
+        return None if logit is None else float(_sigmoid(np.max(logit)))
+
+    def presence_of(self, class_index: int) -> float | None:
+        """The same for one class, where the model tells classes apart."""
+        if self.encoding.presence is None:
+            return None
+        logits = np.atleast_1d(self.encoding.presence)
+        return float(_sigmoid(logits[min(class_index, len(logits) - 1)]))
 
 
 @dataclass(frozen=True)
@@ -82,11 +90,13 @@ class Segmenter:
     Args:
         backend: runs the encoder and the decoder.
         card: how the model must be fed and which prompts it was trained for.
+        only: automatic mode looks for this class of the card alone; None: for all it tells apart.
     """
 
-    def __init__(self, backend: Backend, card: Card) -> None:
+    def __init__(self, backend: Backend, card: Card, only: int | None = None) -> None:
         self.backend = backend
         self.card = card
+        self.only = only
 
     def predict(
         self,
@@ -127,13 +137,14 @@ class Segmenter:
         self.check(prompts, (plane.shape[0], plane.shape[1]))  # before the cost of encoding
         return self.segment_encoded(self.encode(plane), prompts)
 
-    def segment_encoded(self, encoded: EncodedImage, prompts: Sequence[Prompt]) -> list[Object]:
-        """As `segment`, on an image that is already encoded."""
+    def segment_encoded(
+        self, encoded: EncodedImage, prompts: Sequence[Prompt], settle: Settle | None = None
+    ) -> list[Object]:
+        """As `segment`, on an image that is already encoded; `settle` changes automatic answers."""
         from samling.inference.automatic import find_objects
 
         self.check(prompts, (encoded.frame.height, encoded.frame.width))
-        if self.finds_nothing(encoded):
-            prompts = [prompt for prompt in prompts if not prompt.automatic]
+        prompts = self.answered(encoded, prompts)
         whole = [prompt for prompt in prompts if not self.zooms(prompt)]
         decoded = iter(zip(*self.decode_square(encoded, whole), strict=True))
         objects: list[Object] = []
@@ -144,11 +155,44 @@ class Segmenter:
                 continue
             low, quality = next(decoded)
             if prompt.automatic:
-                objects += find_objects(low, float(quality), encoded, self.card)
+                index = prompt.class_index or 0
+                low = self._inside(low, index, encoded)
+                low = low if settle is None else settle(low, index)
+                objects += find_objects(low, float(quality), encoded, self.card, index)
             else:
                 logits = encoded.frame.logits_to_original(low[None])[0]
                 objects.append(self.object_of(logits, prompt, float(quality), encoded))
         return objects
+
+    def answered(self, encoded: EncodedImage, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """Automatic prompts, one per class that the model tells apart; none for what is not there."""
+        found: list[Prompt] = []
+        for prompt in prompts:
+            if not prompt.automatic:
+                found.append(prompt)
+                continue
+            asked = self.only if prompt.class_index is None else prompt.class_index
+            for index in range(self.card.answers) if asked is None else (asked,):
+                if not self.lacks(encoded, index):
+                    found.append(Prompt(class_index=index))
+        return found
+
+    def lacks(self, encoded: EncodedImage, class_index: int) -> bool:
+        """True if automatic mode answers, from the encoder alone: no object of this class here."""
+        first = 0 if self.card.automatic == "nested" else class_index
+        scores = [encoded.presence_of(index) for index in range(first, class_index + 1)]
+        return any(p is not None and p < self.card.presence_threshold for p in scores)
+
+    def _inside(
+        self, low: NDArray[np.float32], class_index: int, encoded: EncodedImage
+    ) -> NDArray[np.float32]:
+        """Logits of an inner class of nested ones, cut to the classes around it."""
+        if self.card.automatic != "nested" or not class_index:
+            return low
+        around, _ = self.decode_square(
+            encoded, [Prompt(class_index=index) for index in range(class_index)]
+        )
+        return np.minimum(low, around.min(axis=0))
 
     def zooms(self, prompt: Prompt) -> bool:
         """Whether this prompt is answered from a closer look; see `prompts.zoom`."""
@@ -157,13 +201,22 @@ class Segmenter:
     def encode(self, image: ArrayLike) -> EncodedImage:
         """Run the encoder once. A model with a window takes Hounsfield units.
 
+        Args:
+            image: (H, W) or (H, W, 3 | 4); for a model of three slices (3, H, W), a slice between its
+                neighbours. A slice alone stands for its neighbours, too.
+
         Raises:
             InputError: the image is unusable.
         """
-        plane = grey(image)
+        slab = np.asarray(image)
+        several = self.card.slices == 3 and slab.ndim == 3 and len(slab) == 3
+        plane = grey(slab[1] if several else slab)
+        seen = slab if several else np.stack([plane] * 3) if self.card.slices == 3 else plane
         frame = Frame(plane.shape[0], plane.shape[1], self.card.input_size, self.card.fit)
         try:
-            square = to_model(plane, frame, self.card.intensity_steps, PADDING[self.card.padding])
+            square = slab_to_model(
+                seen, frame, self.card.intensity_steps, PADDING[self.card.padding]
+            )
         except ValueError as error:
             raise InputError("image", str(error), "give finite pixel values") from None
         return EncodedImage(self.backend.encode(square), frame, plane)
@@ -201,9 +254,7 @@ class Segmenter:
     def foreground(self, encoded: EncodedImage, prompts: Sequence[Prompt]) -> NDArray[np.float32]:
         """(H, W) probability that a pixel belongs to any of the prompted objects: the largest one."""
         whole = np.full((encoded.frame.height, encoded.frame.width), CERTAIN_NO, dtype=np.float32)
-        if self.finds_nothing(encoded):
-            prompts = [prompt for prompt in prompts if not prompt.automatic]
-        for prompt in prompts:
+        for prompt in self.answered(encoded, prompts):
             if self.zooms(prompt):
                 logits, _ = self.decode_zoomed(encoded, prompt)
             else:
@@ -304,38 +355,6 @@ class Segmenter:
             box=box_around(mask),
             class_name=self.card.classes[0],
         )
-
-
-def objects_at_most(height: int, width: int) -> int:
-    """How many masks of this size are kept in memory at once, at least one."""
-    return max(1, min(MAXIMUM_OBJECTS, MAXIMUM_MASK_BYTES // (height * width)))
-
-
-def regions_in_reach(mask: NDArray[np.bool_], box: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """`mask` without its 8-connected regions that lie wholly outside of `box`.
-
-    A stray speck far from the box would change the object's diameter, not its nature.
-    """
-    count, regions = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    if count <= 2:
-        return mask
-    x0, y0 = np.floor(box[:2]).astype(int).clip(0)
-    x1, y1 = np.ceil(box[2:]).astype(int)
-    reached = np.unique(regions[y0:y1, x0:x1])
-    reached = reached[reached > 0]
-    return np.isin(regions, reached) if len(reached) else mask
-
-
-def box_around(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
-    """(x0, y0, x1, y1) of the pixels that are set, x1 and y1 exclusive; None if there are none.
-
-    >>> box_around(np.array([[False, False, False], [False, True, True]]))
-    (1, 1, 3, 2)
-    """
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return None
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def _kinds(prompt: Prompt) -> list[PromptKind]:

@@ -27,11 +27,13 @@ class TorchBackend:
 
     @torch.inference_mode()
     def encode(self, plane: NDArray[np.float32]) -> Encoding:
-        """(S, S) model input in [0, 1] -> its encoding."""
+        """(S, S) or (3, S, S) model input in [0, 1] -> its encoding."""
         self.model.module.eval()
-        images = torch.from_numpy(np.ascontiguousarray(plane))[None, None].to(self.device)
+        image = plane[None] if plane.ndim == 2 else plane
+        images = torch.from_numpy(np.ascontiguousarray(image))[None].to(self.device)
         embedding = self.model.encode(images)
-        presence = None if embedding.presence is None else float(embedding.presence[0])
+        scores = embedding.presence
+        presence = None if scores is None else tuple(scores.float().flatten().tolist())
         image, *skips = (t.float().cpu().numpy() for t in (embedding.image, *embedding.skips))
         return Encoding(image, presence, tuple(skips))
 

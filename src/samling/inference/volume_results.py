@@ -25,6 +25,7 @@ COLUMNS = (
 )  # fmt: skip
 _TILES, _COLUMNS, _TILE_PX = 12, 4, 256
 _ENDING = {"nifti": ".nii.gz", "dicom-seg": "_seg.dcm", "png": "_overlay.png"}
+_ENDING["uncertainty"] = "_uncertainty.nii.gz"
 
 
 class VolumeTable:
@@ -86,8 +87,12 @@ def write_volume(
     author: Author,
     formats: tuple[str, ...],
     intensity: Intensity,
+    *,
+    uncertainty: NDArray[np.uint8] | None = None,
 ) -> dict[str, Path]:
     """Write class numbers (D, H, W) of a volume in some `FORMATS`; returns the file of each.
+
+    An `uncertainty` in percent goes beside the NIfTI file.
 
     Raises:
         InputError: the folder cannot be written, or a DICOM SEG of a volume that is no DICOM.
@@ -98,8 +103,12 @@ def write_volume(
     stem = stem_of(volume.source) if volume.source.is_file() else volume.source.resolve().name
     name = results.reserve(stem, tuple(_ENDING.values()))
     files = {one: results.folder / f"{name}{_ENDING[one]}" for one in formats}
+    if uncertainty is not None and "nifti" in formats:
+        files["uncertainty"] = results.folder / f"{name}{_ENDING['uncertainty']}"
     for one, path in files.items():
-        if one == "nifti":
+        if one == "uncertainty" and uncertainty is not None:
+            write_nifti(path, uncertainty, volume)
+        elif one == "nifti":
             write_nifti(path, labels, volume)
         elif one == "dicom-seg":
             write_seg(path, labels, volume.headers, results.classes, author)

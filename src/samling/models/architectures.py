@@ -47,5 +47,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "efficientsam-ti": Architecture(VITS["vit-tiny"], True, EfficientMaskDecoder, best=True),
     "efficientsam-s": Architecture(VITS["vit-small"], True, EfficientMaskDecoder, best=True),
     **{f"sam2-{name}": Architecture(HIERAS[name], True, Sam2MaskDecoder) for name in HIERAS},
+    # UniUltra's student for teachers with SAM's own mask decoder, ours among them
+    "hiera-mini": Architecture(HIERAS["hiera-mini"], normalised=True),
 }
 """`Sam(name)`; cards name them, too."""

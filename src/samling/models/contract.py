@@ -25,7 +25,7 @@ class Embedding(NamedTuple):
     image: Tensor
     """(B, C, h, w)"""
     presence: Tensor | None
-    """(B,) logit that the image holds any object; None without an automatic mode."""
+    """(B,) logit that the image holds any object, (B, K) one per class; None: no automatic mode."""
     skips: tuple[Tensor, ...] = ()
     """(B, C / 8, 4h, 4w) and (B, C / 4, 2h, 2w) for the decoder's upscaling, or nothing."""
 

@@ -53,6 +53,7 @@ class Hiera(Sam2VisionModel):  # type: ignore[misc]  # its types are not seen
     multiple = 32
     stride = 16
     level_widths = skip_widths = (PYRAMID_CHANNELS, PYRAMID_CHANNELS)
+    level_strides = (4, 8)
 
     def __init__(self, shape: HieraShape) -> None:
         widths = shape.widths()
@@ -93,6 +94,10 @@ class Hiera(Sam2VisionModel):  # type: ignore[misc]  # its types are not seen
         """(B, 3, S, S) -> maps at strides 4 and 8, and the embedding at stride 16."""
         fine, middle, deep, _ = self.pyramid(images)
         return [fine, middle, deep + self.no_memory.view(1, -1, 1, 1)]
+
+    def lateral(self, level: int) -> nn.Module:
+        """The neck's convolution of a level, to 256 channels."""
+        return self.neck.convs[len(self.neck.convs) - 1 - level]
 
     def sites(self, name: str) -> Sites:
         """`mlp` of every block; `block` but the first of a stage, which changes width and grid."""

@@ -46,6 +46,11 @@ class PromptEncoder(nn.Module):
             nn.Conv2d(MASK_CHANNELS, width, 1),
         )
 
+    def answer_for(self, classes: int) -> None:
+        """An automatic prompt for each of so many classes, equal at first."""
+        own = self.automatic.weight.detach()[:AUTOMATIC_TOKENS]
+        self.automatic = nn.Embedding.from_pretrained(own.repeat(classes, 1), freeze=False)
+
     def positions(self, xy: Tensor) -> Tensor:
         """(..., 2) in [0, 1] -> (..., 256) random Fourier features."""
         phase = 2 * math.pi * ((2 * xy.float() - 1) @ self.frequencies.float())

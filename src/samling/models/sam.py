@@ -4,16 +4,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from samling.models.anatomy import AnatomyExtractor
 from samling.models.architectures import ARCHITECTURES
 from samling.models.contract import Embedding, MaskLogits, PromptTokens, Sites
+from samling.models.fusion import Fusion
 from samling.models.prompt_encoder import PromptEncoder
 from samling.models.tiny_vit import EMBEDDING_CHANNELS
+from samling.prompts.prompt import Token
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class PresenceHead(nn.Module):
-    """Is there anything to segment? (B, C, h, w) embedding -> (B,) logit.
+    """Is there anything to segment? (B, C, h, w) embedding -> (B,) logit, or (B, K), one per class.
 
     Every cell gives evidence on its own; its mean and its maximum are weighed. A small lesion shows in
     the maximum only.
@@ -24,10 +27,18 @@ class PresenceHead(nn.Module):
         self.evidence = nn.Conv2d(channels, kinds, 1)
         self.linear = nn.Linear(2 * kinds, 1)
 
+    def answer_for(self, classes: int) -> None:
+        """One score for each of so many classes, equal at first."""
+        before, self.linear = self.linear, nn.Linear(self.linear.in_features, classes)
+        with torch.no_grad():
+            self.linear.weight.copy_(before.weight[:1].expand(classes, -1))
+            self.linear.bias.copy_(before.bias[:1].expand(classes))
+
     def forward(self, embedding: Tensor) -> Tensor:
         evidence = F.gelu(self.evidence(embedding))
         pooled = torch.cat([evidence.mean(dim=(2, 3)), evidence.amax(dim=(2, 3))], dim=1)
-        return self.linear(pooled).squeeze(1)
+        scores = self.linear(pooled)
+        return scores.squeeze(1) if self.linear.out_features == 1 else scores
 
 
 class Sam(nn.Module):
@@ -67,9 +78,29 @@ class Sam(nn.Module):
         )
         for parameter in self.skips.parameters():
             nn.init.zeros_(parameter)
+        self.fusion: Fusion | None = None
+        self.anatomy: AnatomyExtractor | None = None
         self.normalised = made_of.normalised
         for name, values in (("mean", IMAGENET_MEAN), ("deviation", IMAGENET_DEVIATION)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+
+    def extend(self, *, classes: int = 1, fusion: bool = False, anatomy: bool = False) -> None:
+        """New layers on a base; none of them changes what it computes until it learns.
+
+        Args:
+            classes: automatic mode answers for each of so many classes.
+            fusion, anatomy: see the modules of these names.
+        """
+        device = self.mean.device
+        if classes > 1:
+            self.prompt_encoder.answer_for(classes)
+            if self.presence is not None:
+                self.presence.answer_for(classes)
+        if fusion:
+            self.fusion = Fusion(self.level_widths, EMBEDDING_CHANNELS)
+        if anatomy:
+            self.anatomy = AnatomyExtractor(EMBEDDING_CHANNELS)
+        self.to(device).train(self.training)
 
     @property
     def module(self) -> nn.Module:
@@ -82,27 +113,40 @@ class Sam(nn.Module):
         return self.image_encoder.sites("image_encoder")
 
     def encode(self, images: Tensor) -> Embedding:
-        """(B, 1, S, S) grey images in [0, 1] -> embedding (B, 256, h, w) and presence (B,).
+        """(B, 1, S, S) grey images in [0, 1] -> embedding (B, 256, h, w) and presence (B,) or (B, K).
 
-        Models that normalise take -1 for padding of the mean colour, SAM's own kind.
+        (B, 3, S, S): a slice between its neighbours, as the three channels. Models that normalise take -1
+        for padding of the mean colour, SAM's own kind.
         """
         *levels, embedding = self.levels(images)
         presence = None if self.presence is None else self.presence(embedding)
-        return Embedding(embedding, presence, self.skips_of(levels))
+        return Embedding(embedding, presence, self._skips(levels, embedding))
 
     def skips_of(self, levels: list[Tensor]) -> tuple[Tensor, ...]:
         """What the decoder takes of the encoder's stages, from fine to coarse; () if nothing."""
         return tuple(conv(level) for conv, level in zip(self.skips, levels, strict=False))
+
+    def _skips(self, levels: list[Tensor], embedding: Tensor) -> tuple[Tensor, ...]:
+        own = self.skips_of(levels)
+        if self.fusion is None:
+            return own
+        new = self.fusion(levels, embedding)
+        return tuple(a + b for a, b in zip(own, new, strict=True)) if own else new
 
     @property
     def level_widths(self) -> tuple[int, ...]:
         """Channels of what `levels` gives before the embedding."""
         return self.image_encoder.level_widths
 
-    def levels(self, images: Tensor) -> list[Tensor]:
-        """(B, 1, S, S) -> outputs (B, c, h, w) of the encoder's stages, and the embedding last.
+    @property
+    def level_strides(self) -> tuple[int, ...]:
+        """Pixels per cell of the same."""
+        return self.image_encoder.level_strides
 
-        SAM 2's are those of its pyramid; a ViT has the embedding alone.
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """(B, 1 | 3, S, S) -> outputs (B, c, h, w) of the encoder's stages, and the embedding last.
+
+        SAM 2's are those of its pyramid; a ViT's all have one grid.
         """
         pixels = images.expand(-1, 3, -1, -1)
         if self.normalised:
@@ -129,9 +173,14 @@ class Sam(nn.Module):
             part if objects == 1 else part.repeat_interleave(objects, dim=0)
             for part in (embedding.image, *embedding.skips)
         )
+        positions = self.prompt_encoder.grid()
+        if self.anatomy is not None:
+            automatic = prompts.labels.reshape(count, tokens) >= Token.AUTOMATIC
+            seen, place = self.anatomy(image + positions, sparse, automatic)
+            sparse, dense = sparse + seen, dense + place
         logits, quality = self.mask_decoder.masks(
             image,
-            self.prompt_encoder.grid(),
+            positions,
             sparse,
             dense,
             tuple(skips),

@@ -244,6 +244,9 @@ class TinyViT(nn.Module):
         super().__init__()
         self.shape, self.stride, self.multiple = shape, shape.stride, shape.stride
         self.level_widths = shape.widths
+        self.level_strides = tuple(
+            shape.patch * math.prod(shape.merging[:stage]) for stage in range(len(shape.widths))
+        )
         self.skip_widths = shape.widths[:2] if shape.skips else ()
         first = shape.widths[0]
         kernel, stride = (1, 1) if shape.patch == 1 else (3, 2)
@@ -272,6 +275,10 @@ class TinyViT(nn.Module):
             level, x = stage(x)
             found.append(level)
         return [*found, self.neck(x)]
+
+    def lateral(self, level: int) -> nn.Module:
+        """What stands between a level and whoever compares it: nothing."""
+        return nn.Identity()
 
     def sites(self, name: str) -> Sites:
         """`block`: every block; `conv`: MBConv bodies of stage 0; `attention` and `mlp` of the others."""

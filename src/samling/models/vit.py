@@ -93,7 +93,7 @@ class VisionTransformer(SamVisionEncoder):  # type: ignore[misc]  # its types ar
 
     multiple = PATCH
     stride = PATCH
-    level_widths = skip_widths = ()
+    skip_widths = level_strides = ()
 
     def __init__(self, shape: VitShape, input_size: int) -> None:
         super().__init__(
@@ -108,16 +108,28 @@ class VisionTransformer(SamVisionEncoder):  # type: ignore[misc]  # its types ar
             )
         )
         self.shape = shape
+        self.level_widths = (shape.width,) * (STAGES - 1)
         if shape.gated:
             for layer in self.layers:
                 layer.mlp = GatedMlp(layer.mlp, shape.width)
 
     def levels(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, S, S) -> the embedding alone."""
+        """(B, 3, S, S) -> (B, C, h, w) behind the first three quarters of the blocks, and the embedding."""
         x = self.patch_embed(images) + self.pos_embed
-        for layer in self.layers:
+        found = []
+        for index, layer in enumerate(self.layers):
             x = layer(x)
-        return [self.neck(x)]
+            if index + 1 in self._quarters:
+                found.append(x.permute(0, 3, 1, 2))  # B, H, W, C -> B, C, H, W
+        return [*found, self.neck(x)]
+
+    @property
+    def _quarters(self) -> list[int]:
+        return [self.shape.depth * quarter // STAGES for quarter in range(1, STAGES)]
+
+    def lateral(self, level: int) -> nn.Module:
+        """It has one grid and no levels: nothing stands behind its blocks."""
+        return nn.Identity()
 
     def sites(self, name: str) -> Sites:
         """`block` and `mlp` of every block; a stage is a quarter of them."""

@@ -26,7 +26,7 @@ class Token(IntEnum):
     POSITIVE = 1
     TOP_LEFT = 2
     BOTTOM_RIGHT = 3
-    AUTOMATIC = 4  # and the next AUTOMATIC_TOKENS - 1 numbers
+    AUTOMATIC = 4  # and the next AUTOMATIC_TOKENS - 1 numbers; further classes follow
 
 
 def _no_points() -> NDArray[np.float64]:
@@ -46,12 +46,14 @@ class Prompt:
         points: (N, 2) x, y in continuous pixels: the centre of pixel (i, j) is (i + 0.5, j + 0.5).
         point_labels: (N,) 1 inside the object, 0 outside.
         mask: (4h, 4w) earlier low-resolution logits of the same object (h, w: the embedding), or None.
+        class_index: automatic: look for this class, from 0; None: for all that the model tells apart.
     """
 
     box: NDArray[np.float64] | None = None
     points: NDArray[np.float64] = field(default_factory=_no_points)
     point_labels: NDArray[np.int64] = field(default_factory=_no_labels)
     mask: NDArray[np.float32] | None = None
+    class_index: int | None = None
 
     @property
     def automatic(self) -> bool:
@@ -96,7 +98,8 @@ class Prompt:
         its last pixel; `padding` says which padding tokens follow.
         """
         if self.automatic:
-            kinds = np.arange(AUTOMATIC_TOKENS) + Token.AUTOMATIC
+            first = Token.AUTOMATIC + AUTOMATIC_TOKENS * (self.class_index or 0)
+            kinds = np.arange(AUTOMATIC_TOKENS) + first
             return np.zeros((AUTOMATIC_TOKENS, 2), dtype=np.float32), kinds.astype(np.int64)
         coords = [frame.to_model(self.points) - 0.5]
         labels = [self.point_labels]

@@ -1,6 +1,6 @@
 """Prompts simulated from labels: for training, and as named protocols for evaluation.
 
-| protocol | one prompt per connected component of the label |
+| protocol | one prompt per connected component of every class of the label |
 | --- | --- |
 | `box` | tight box |
 | `jitter<n>` | each side of the box moved uniformly by up to ±n % of the box's extent along that axis |
@@ -36,17 +36,29 @@ def components(label: BoolArray) -> list[BoolArray]:
     return [numbers == k + 1 for k in kept]
 
 
-def simulate(label: BoolArray, protocol: str, rng: np.random.Generator) -> list[Prompt]:
-    """Prompts for a binary label (H, W), largest component first; see the table above.
+def objects(label: NDArray[np.integer] | BoolArray) -> list[BoolArray]:
+    """(H, W) classes, 0 for none -> the components of every class, largest first.
 
-    An empty label has no component, so only `auto` gives a prompt.
+    Two organs that touch are two objects: a user draws a box about each.
+    """
+    classes = [int(value) for value in np.unique(label) if value]
+    parts = [part for value in classes for part in components(label == value)]
+    return sorted(parts, key=np.count_nonzero, reverse=True)
+
+
+def simulate(
+    label: NDArray[np.integer] | BoolArray, protocol: str, rng: np.random.Generator
+) -> list[Prompt]:
+    """Prompts for the objects of a label (H, W), largest first; see the table above.
+
+    An empty label has no object, so only `auto` gives a prompt.
 
     Raises:
         ValueError: unknown protocol.
     """
     if protocol == "auto":
         return [Prompt()]
-    return [prompt_of(component, protocol, rng) for component in components(label)]
+    return [prompt_of(component, protocol, rng) for component in objects(label)]
 
 
 def prompt_of(component: BoolArray, protocol: str, rng: np.random.Generator) -> Prompt:

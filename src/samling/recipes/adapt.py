@@ -11,13 +11,17 @@ import torch
 
 from samling.adapters.injection import save_adapter
 from samling.config import AdaptRecipe, load_recipe
+from samling.data.intensity import Intensity, window_of
 from samling.data.store import Store
 from samling.inference.card import Card
 from samling.models.weights import read_state
-from samling.recipes.build import Base, Trainee, load_base, trainee
+from samling.recipes.build import Base, NewLayers, Trainee, load_base, trainee
+from samling.recipes.objective import TOGETHER, Answers
 from samling.recipes.prompted_training import (
     Report,
+    Seeing,
     calibrate,
+    check_training,
     read_training,
     run_training,
     trained_prompts,
@@ -52,6 +56,7 @@ def adapt(
     """
     settings = load_recipe(AdaptRecipe, recipe, overrides or [])
     opened = [Store.open(path) for path in stores]
+    check_training(opened, seeing_of(settings))  # before a run folder is made
     foundation = load_base(base)
     with together() as number, _place(out, number) as place, locked(place):
         open_run(place, settings, opened, foundation.card)
@@ -89,13 +94,14 @@ def _train(
         seed=settings.seed,
         train_decoder=settings.train_decoder,
         train_encoder=settings.train_encoder,
+        layers=NewLayers(answers_of(settings), settings.fusion, settings.anatomy),
     )
     count = sum(p.numel() for p in adapted.parameters())
     report(f"training {count:,} weights on {device.type}")
     if base.card.trained_on:
         names = ", ".join(base.card.trained_on)
         report(f"the base was trained on {names}: images of those sets among yours flatter it")
-    train, val = read_training(stores, base.model.input_size)
+    train, val = read_training(stores, base.model.input_size, seeing_of(settings))
     card = adapted_card(settings, base, stores)
     save_best = partial(_save, out, adapted, card)
     run_training(
@@ -111,12 +117,46 @@ def _train(
     card.model_copy(update={"mask_threshold": cut}).save(out / "adapter.json")
 
 
+def answers_of(settings: AdaptRecipe) -> Answers:
+    """The masks that automatic mode is to give."""
+    classes = settings.classes
+    return Answers(classes.names, classes.nested) if classes.names else TOGETHER
+
+
+def seeing_of(settings: AdaptRecipe) -> Seeing:
+    """How the recipe reads cases.
+
+    Raises:
+        InputError: there is no such window.
+    """
+    section = settings.intensity
+    return Seeing(
+        Intensity(_window(settings), section.clahe),
+        section.slices,
+        settings.classes.names,
+        settings.groups,
+        settings.seed,
+    )
+
+
+def _window(settings: AdaptRecipe) -> tuple[float, float] | None:
+    window = settings.intensity.window
+    if window is None:
+        return None
+    return window_of(window if isinstance(window, str) else f"{window[0]},{window[1]}")
+
+
 def adapted_card(settings: AdaptRecipe, base: Base, stores: list[Store]) -> Card:
     """The card of an adapted run."""
     learned = settings.training.epochs > 0
     prompts = trained_prompts(settings.training.prompts) if learned else base.card.prompts
     hashes = [base.card.split_hash] if base.card.split_hash else []
-    flags = {"train_decoder": settings.train_decoder, "train_encoder": settings.train_encoder}
+    flags = {
+        name: getattr(settings, name)
+        for name in ("train_decoder", "train_encoder", "fusion", "anatomy")
+    }
+    common = stores[0].classes if len({s.classes for s in stores}) == 1 else ("object",)
+    apart = "nested" if settings.classes.nested else "separate"
     changes = {
         "name": settings.name,
         "prompts": prompts,
@@ -125,9 +165,11 @@ def adapted_card(settings: AdaptRecipe, base: Base, stores: list[Store]) -> Card
         "fit": "pad",
         "padding": "black",
         "token_padding": "points",
-        "window_hu": None,
-        "clahe": None,
-        "classes": stores[0].classes if len({s.classes for s in stores}) == 1 else ("object",),
+        "window_hu": _window(settings),
+        "clahe": settings.intensity.clahe,
+        "slices": settings.intensity.slices,
+        "classes": settings.classes.names or common,
+        "automatic": apart if settings.classes.names else "together",
         "split_hash": "+".join([*hashes, *(store.splits.hash for store in stores)]),
         "trained_on": (*base.card.trained_on, *(store.name for store in stores)),
         "licence": f"base {base.card.licence}; data {', '.join(store.licence for store in stores)}",

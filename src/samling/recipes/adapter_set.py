@@ -6,13 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from samling.adapters.injection import Injection, use
-from samling.config import AdapterSection
+from samling.adapters.injection import InPlace, use
 from samling.errors import InputError
 from samling.inference.card import Card
 from samling.models.sam import Sam
 from samling.models.weights import read_state
-from samling.recipes.build import load_base, trainee
+from samling.recipes.build import load_base, trained_parts, trainee
 
 
 @dataclass
@@ -29,7 +28,7 @@ class AdapterSet:
 
     model: Sam
     cards: dict[str, Card]
-    injections: dict[str, Injection]
+    injections: dict[str, InPlace]
     weights: dict[str | None, dict[str, Tensor]]
 
     def use(self, name: str | None) -> Sam:
@@ -53,7 +52,7 @@ def load_adapters(runs: dict[str, Path]) -> AdapterSet:
 
     Raises:
         InputError: a run is missing or damaged, their bases differ, or a run tuned the encoder
-            itself and so cannot share it.
+            itself or has layers of its own and so cannot share it.
     """
     cards = {name: Card.read(folder / "adapter.json") for name, folder in runs.items()}
     bases = {card.base_sha256: card.base for card in cards.values()}
@@ -71,11 +70,11 @@ def load_adapters(runs: dict[str, Path]) -> AdapterSet:
 
 
 def _add(made: AdapterSet, name: str, folder: Path) -> None:
-    settings = dict(made.cards[name].adapter or {})
-    decoder, encoder = (bool(settings.pop(key)) for key in ("train_decoder", "train_encoder"))
+    section, decoder, encoder, layers = trained_parts(made.cards[name])
     if encoder:
         raise InputError(folder, "tuned the encoder, so it cannot share it", "load it on its own")
-    section = AdapterSection.model_validate(settings)
+    if layers:
+        raise InputError(folder, "has layers of its own", "load it on its own")
     before = {key: value.detach().clone() for key, value in made.model.named_parameters()}
     run = trainee(made.model, section, train_decoder=decoder)
     path = folder / "adapter.safetensors"

@@ -138,7 +138,7 @@ class Archive:
         return json.loads(path.read_text(encoding="utf-8"))
 
 
-def record(out: Path, task: Task, results: ResultFolder, predict: Callable[[], None]) -> None:
+def record(out: Path, task: Task, results: ResultFolder, predict: Callable[[], object]) -> None:
     """Do one task and write its record, whatever becomes of it; a fault of the image is a result, too.
 
     Raises:
@@ -154,8 +154,8 @@ def record(out: Path, task: Task, results: ResultFolder, predict: Callable[[], N
         status, fault = "failed", str(error)
     except MemoryError:
         status, fault = "failed", f"{task.path}: needs more memory than there is"
-    content = {"rows": [row | {"file": task.label} for row in results.rows]}
-    content |= {"status": status, "error": fault, "task": asdict(task)}
+    rows = [row | {"file": task.label} for row in results.rows]
+    content = {"rows": rows, "status": status, "error": fault, "task": asdict(task)}
     write_text(out / RECORDS / task.record, json.dumps(content) + "\n")
 
 

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from samling.adapters.bottleneck import LRAdapter, SerialAdapter
 from samling.adapters.ch_adapter import inject_ch
-from samling.adapters.injection import Injection, inject, select_sites
+from samling.adapters.injection import InPlace, inject, select_sites
+from samling.adapters.lora import inject_lora
 from samling.atomic import atomic_path
 from samling.cache import LITEMEDSAM_SHA256, NAMED_MODELS, weights_path
-from samling.config import AdapterSection
+from samling.config import AdapterSection, DecoderPart
 from samling.errors import InputError
 from samling.inference.card import Card
 from samling.models.architectures import ARCHITECTURES
@@ -23,6 +24,7 @@ from samling.models.families import FAMILIES, Reference, refer
 from samling.models.key_maps import litemedsam_state
 from samling.models.sam import Sam
 from samling.models.tiny_vit import fold_norms
+from samling.models.vit import GatedAdapter
 from samling.models.weights import (
     load_strict,
     read_state,
@@ -30,11 +32,18 @@ from samling.models.weights import (
     sha256_of_tensors,
     warm_start,
 )
+from samling.recipes.objective import TOGETHER, Answers
 from samling.training.randomness import seed_weights
 
 SHIPPED = Path(str(resources.files("samling") / "weights"))
 AUTOMATIC_WEIGHTS = ("prompt_encoder.automatic.", "presence.")
 """Weights of automatic mode: no published base has them, so every adaptation trains them."""
+NEW_LAYERS = ("fusion.", "anatomy.")
+_LAST_LAYERS = tuple(
+    f"mask_decoder.{part}"
+    for part in ("upscale_", "output_hypernetworks_mlps.", "iou_prediction_head.")
+)
+"""Of the mask decoder: what follows its transformer."""
 
 
 @dataclass
@@ -81,6 +90,8 @@ def load_base(name: str | Path) -> Base:
     model = _sam(card.architecture, folder / "base.json", card.input_size)
     if not any(".bn." in key for key in state):  # distill folds them before its second stage
         fold_norms(model)
+    if card.own_adapter:
+        inject_section(model, AdapterSection.model_validate(card.own_adapter))
     load_strict(model, state, str(folder / "base.safetensors"))
     return Base(model.eval(), card.model_copy(update={"base": str(name)}))
 
@@ -174,18 +185,29 @@ def adapter_maker(section: AdapterSection) -> Callable[[int], nn.Module]:
         bottleneck = max(1, width // section.reduction)
         if section.kind == "serial":
             return SerialAdapter(width, bottleneck)
+        if section.kind == "med2d":
+            return _gated(width)
         return LRAdapter(width, bottleneck, min(section.rank, bottleneck), tied=section.tied)
 
     return make
 
 
-def inject_section(model: Sam, section: AdapterSection) -> Injection:
+def _gated(width: int) -> nn.Module:
+    """SAM-Med2D's adapter, zero at initialisation: its last norm would change the base at once."""
+    adapter = GatedAdapter(width)
+    nn.init.zeros_(adapter.norm.weight)
+    return adapter
+
+
+def inject_section(model: Sam, section: AdapterSection) -> InPlace:
     """The adapter of a recipe, at the sites it names.
 
     Raises:
         InputError: the model has no such site, or the kind cannot go there.
     """
     sites = select_sites(model.sites, section.sites)
+    if section.kind == "lora":
+        return inject_lora(model, sites, rank=section.rank)
     if section.kind != "ch":
         return inject(model, sites, adapter_maker(section), section.placement)
     return inject_ch(
@@ -205,12 +227,14 @@ class Trainee:
     Args:
         model: the base, frozen but for what is trained.
         injection: the adapter, None for none.
-        extra: names of the base's own weights that are trained too.
+        extra: names of weights outside the adapter that are trained too.
+        answers: the masks that automatic mode gives.
     """
 
     model: Sam
-    injection: Injection | None
+    injection: InPlace | None
     extra: list[str] = field(default_factory=list)
+    answers: Answers = TOGETHER
 
     def parameters(self) -> list[nn.Parameter]:
         """Everything the optimiser changes."""
@@ -252,17 +276,23 @@ class Trainee:
                 named[current].copy_(state[f"model.{name}"])
 
     def _current_names(self) -> list[str]:
-        """Names of `extra` while adapters are in place: wrapped modules move to `<path>.target`."""
-        paths = sorted(self.injection.wrappers, key=len) if self.injection else []
-        names = []
-        for name in self.extra:
-            current = name
-            for path in reversed(paths):
-                if name.startswith(f"{path}."):
-                    moved = len(path)
-                    current = f"{current[:moved]}.target{current[moved:]}"
-            names.append(current)
-        return names
+        """Names of `extra` while adapters are in place."""
+        if self.injection is None:
+            return self.extra
+        return [self.injection.current_name(name) for name in self.extra]
+
+
+@dataclass(frozen=True)
+class NewLayers:
+    """What a recipe adds to a base; see `Sam.extend`."""
+
+    answers: Answers = TOGETHER
+    fusion: bool = False
+    anatomy: bool = False
+
+    def __bool__(self) -> bool:
+        """Whether there is anything new."""
+        return len(self.answers.names) > 1 or self.fusion or self.anatomy
 
 
 def trainee(
@@ -270,26 +300,33 @@ def trainee(
     section: AdapterSection,
     *,
     seed: int = 0,
-    train_decoder: bool = False,
+    train_decoder: DecoderPart = False,
     train_encoder: bool = False,
+    layers: NewLayers = NewLayers(),
 ) -> Trainee:
-    """Freeze `model`, inject the adapter, thaw what is trained with it.
+    """Freeze `model`, add new layers, inject the adapter, thaw what is trained with it.
 
     Beside an adapter, a frozen encoder gets its batch norms folded: it computes the same, faster.
     Without one nothing is folded: such a model may be saved whole afterwards.
     """
-    prefixes = list(AUTOMATIC_WEIGHTS)
-    prefixes += ["mask_decoder.", "prompt_encoder.", "skips."] if train_decoder else []
+    seed_weights(seed)
+    classes = len(layers.answers.names)
+    model.extend(classes=classes, fusion=layers.fusion, anatomy=layers.anatomy)
+    prefixes = [*AUTOMATIC_WEIGHTS, *NEW_LAYERS]
+    if train_decoder == "last":
+        prefixes += [*_LAST_LAYERS, "skips."]
+    elif train_decoder:
+        prefixes += ["mask_decoder.", "prompt_encoder.", "skips."]
     prefixes += ["image_encoder."] if train_encoder else []
     extra = [name for name, _ in model.named_parameters() if name.startswith(tuple(prefixes))]
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in set(extra))
     if section.kind == "none":
-        return Trainee(model, None, extra)
+        return Trainee(model, None, extra, layers.answers)
     if not train_encoder:
         fold_norms(model.eval())
-    seed_weights(seed)
-    return Trainee(model, inject_section(model, section), extra)
+    seed_weights(seed)  # an adapter starts alike, with or without new layers
+    return Trainee(model, inject_section(model, section), extra, layers.answers)
 
 
 def load_torch(model: str | Path) -> tuple[Sam, Card]:
@@ -310,13 +347,25 @@ def load_torch(model: str | Path) -> tuple[Sam, Card]:
             f"but {base.card.base} has hash {base.sha256[:12]}"
         )
         raise InputError(folder / "adapter.json", problem, "give the base it was trained on")
-    settings = dict(card.adapter or {})
-    flags = {key: bool(settings.pop(key, False)) for key in ("train_decoder", "train_encoder")}
-    section = AdapterSection.model_validate(settings)
-    adapted = trainee(base.model, section, **flags)
+    section, decoder, encoder, layers = trained_parts(card)
+    adapted = trainee(
+        base.model, section, train_decoder=decoder, train_encoder=encoder, layers=layers
+    )
     path = folder / "adapter.safetensors"
     adapted.load_state(read_state(path), str(path))
     return adapted.model.eval(), card
+
+
+def trained_parts(card: Card) -> tuple[AdapterSection, DecoderPart, bool, NewLayers]:
+    """What a run trained, as its card says: adapter, decoder, encoder, new layers."""
+    settings = dict(card.adapter or {})
+    decoder = settings.pop("train_decoder", False)
+    encoder = bool(settings.pop("train_encoder", False))
+    fusion, anatomy = (bool(settings.pop(name, False)) for name in ("fusion", "anatomy"))
+    names = TOGETHER.names if card.automatic == "together" else card.classes
+    layers = NewLayers(Answers(names, card.automatic == "nested"), fusion, anatomy)
+    section = AdapterSection.model_validate(settings)
+    return section, "last" if decoder == "last" else bool(decoder), encoder, layers
 
 
 def _base_of(folder: Path, card: Card) -> str:

@@ -24,7 +24,7 @@ from samling.evaluation.protocols import Answer, Asked, kind_of
 from samling.evaluation.run import Row, evaluate_segmenter
 from samling.models.families import refer, weights_in
 from samling.prompts.prompt import Prompt
-from samling.recipes.evaluate import check_no_leak
+from samling.recipes.evaluate import check_no_leak, check_units
 
 if TYPE_CHECKING:
     from samling.data.splits import TestSplit, ValSplit
@@ -110,6 +110,8 @@ def measure_cell(
         return found
     segmenter = load()
     check_no_leak(segmenter.card, store, cell.model)
+    check_units(segmenter.card, store, part.ids, cell.model)
+    store.neighbours = segmenter.card.slices == 3
     able = [name for name in missing if kind_of(name) in segmenter.card.prompts]
     shown = set(drawn_by_lot(part.ids))
 

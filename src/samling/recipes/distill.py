@@ -1,6 +1,7 @@
 """distill: teach a light encoder a teacher's embedding, then tune it with prompts in the loop."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,17 +13,27 @@ from samling.inference.card import Card
 from samling.models.sam import Sam
 from samling.models.tiny_vit import fold_norms
 from samling.models.weights import sha256_of_tensors, warm_start
-from samling.recipes.build import load_torch, new_base, save_base, trainee
+from samling.recipes.build import (
+    Base,
+    inject_section,
+    load_torch,
+    new_base,
+    save_base,
+    trainee,
+)
 from samling.recipes.embedding_stage import check_pair, fill_cache, open_cache, regress
 from samling.recipes.prompted_training import (
     Report,
+    Seeing,
     calibrate,
     read_training,
     run_training,
     trained_prompts,
 )
 from samling.recipes.run_folder import draw_curves, open_run
+from samling.recipes.supervision import supervise
 from samling.training.checkpoint import locked, read_checkpoint, save_checkpoint
+from samling.training.randomness import seed_weights
 
 PROMPTED = ("frequencies", "kinds", "padding", "no_mask", "mask_downscaling")
 """Parts of the prompt encoder that boxes, points and masks use."""
@@ -39,10 +50,11 @@ def distill(
 ) -> Path:
     """Distil `teacher` into the light model on the training cases of `stores`.
 
-    The student begins with the teacher's prompt encoder and mask decoder. Stage 1 (`out`/embedding)
-    needs no labels: the student's embedding is regressed on the teacher's, cached once. Stage 2
-    (`out`/decoder) tunes with simulated prompts. The result is a base: base.safetensors and
-    base.json. An interrupted run goes on where it stopped.
+    The student begins with the teacher's prompt encoder and mask decoder, and sees images in the
+    teacher's square (its fit); what surrounds them is black, whatever the teacher is shown. Stage 1
+    (`out`/embedding) needs no labels, and takes images without any: the student's embedding is
+    regressed on the teacher's, cached once. Stage 2 (`out`/decoder) tunes with simulated prompts.
+    The result is a base: base.safetensors and base.json. An interrupted run goes on where it stopped.
 
     Returns:
         The run folder, usable as `--base`.
@@ -53,11 +65,8 @@ def distill(
     """
     settings = load_recipe(DistillRecipe, recipe, overrides or [])
     opened = [Store.open(path) for path in stores]
-    master, master_card = load_torch(teacher)
-    # Of an adapted teacher the card names the base's hash; the cache must know the adapter too
-    whole = sha256_of_tensors(master.state_dict())
-    master_card = master_card.model_copy(update={"base_sha256": whole})
-    student = new_base(settings.student, warm=settings.warm_start)
+    master, master_card = _teacher(teacher)
+    student = _student(settings)
     if settings.embedding.epochs:
         check_pair(student.model, master, settings.embedding)
     with locked(out):
@@ -65,11 +74,13 @@ def distill(
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = student.model.to(device)
         take_over_decoder(model, master)
-        train, val = read_training(opened, model.input_size)
+        seeing = Seeing(fit=master_card.fit)
         if settings.embedding.epochs:
-            cache = open_cache(whole, model, settings.embedding)
-            fill_cache(cache, master.to(device), settings.embedding, train, val, report)
-            regress(model, master.level_widths, cache, settings, train, val, out, report)
+            everything = read_training(opened, model.input_size, replace(seeing, unlabelled=True))
+            _imitate(model, master.to(device), master_card, settings, *everything, out, report)
+        unlabelled = not settings.decoder.epochs  # then nobody looks at labels
+        seeing = replace(seeing, unlabelled=unlabelled)
+        train, val = read_training(opened, model.input_size, seeing)
         threshold = tune(model, settings, train, val, out, report)
         card = _card(settings, student.card, master_card, opened, threshold)
         save_base(out, model, card)
@@ -79,9 +90,46 @@ def distill(
     return out
 
 
+def _teacher(name: str) -> tuple[Sam, Card]:
+    """Of an adapted teacher the card names the base's hash; the cache must know the adapter too."""
+    master, card = load_torch(name)
+    return master, card.model_copy(update={"base_sha256": sha256_of_tensors(master.state_dict())})
+
+
+def _student(settings: DistillRecipe) -> Base:
+    """A new student, with the adapters that are part of it."""
+    student = new_base(settings.student, warm=settings.warm_start)
+    if settings.adapter.kind == "none":
+        return student
+    seed_weights(settings.seed)
+    inject_section(student.model, settings.adapter)
+    own = settings.adapter.model_dump(mode="json")
+    return Base(student.model, student.card.model_copy(update={"own_adapter": own}))
+
+
+def _imitate(
+    model: Sam,
+    master: Sam,
+    card: Card,
+    settings: DistillRecipe,
+    train: Planes,
+    val: Planes,
+    out: Path,
+    report: Report,
+) -> None:
+    """Stage 1: fill the cache of the teacher, regress the student on it."""
+    shown = supervise(model, master, settings.embedding)
+    cache = open_cache(card, model, settings.embedding)
+    flips = settings.embedding.flips
+    fill_cache(cache, master, card, shown[1], train, val, flips=flips, report=report)
+    regress(model, shown, cache, settings, train, val, out, report)
+
+
 def take_over_decoder(student: Sam, master: Sam) -> None:
     """Copy prompt encoder, mask decoder, skips that fit, and an automatic mode if there is one."""
-    parts = ["mask_decoder.", "skips.", *(f"prompt_encoder.{name}" for name in PROMPTED)]
+    parts = ["mask_decoder.", *(f"prompt_encoder.{name}" for name in PROMPTED)]
+    if [c.weight.shape for c in student.skips] == [c.weight.shape for c in master.skips]:
+        parts.append("skips.")
     if master.presence is not None:
         parts += ["prompt_encoder.automatic.", "presence."]
     state = master.state_dict()
@@ -137,6 +185,8 @@ def _card(
         "prompts": prompts,
         "mask_threshold": threshold if tuned else teacher.mask_threshold,
         "zoom": settings.decoder.zoom,
+        "fit": teacher.fit,  # embeddings are compared cell by cell
+        "token_padding": "points" if tuned else teacher.token_padding,
         "classes": stores[0].classes if len({s.classes for s in stores}) == 1 else ("object",),
         "split_hash": "+".join([*hashes, *(store.splits.hash for store in stores)]),
         "trained_on": (*teacher.trained_on, *(store.name for store in stores)),

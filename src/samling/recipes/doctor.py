@@ -2,10 +2,11 @@
 
 import os
 import platform
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,10 +18,6 @@ from samling.prompts.prompt import Prompt
 from samling.recipes.fetch import PUBLISHED, is_published
 
 CORE = ("samling", "numpy", "opencv-python-headless", "pillow", "pydicom", "onnxruntime")
-EXTRAS = {
-    "train": ("torch", "transformers", "h5py", "safetensors", "tensorboard", "matplotlib"),
-    "export": ("onnx", "onnxscript"),
-}
 _RUNS = 3
 _FRAME = (480, 640)
 
@@ -39,10 +36,12 @@ class DoctorReport:
 
     Args:
         data: report of the checks of `prepare`, "" without a data set.
+        errors: how many of its files cannot be used.
     """
 
     sections: tuple[Section, ...]
     data: str = ""
+    errors: int = 0
 
     def text(self) -> str:
         """One screen for people."""
@@ -67,11 +66,13 @@ def doctor(data: Path | None = None) -> DoctorReport:
     from samling.inference.bundle import is_bundle
 
     bundle = data if data is not None and is_bundle(data) else None
-    checked = ""
+    checked, errors = "", 0
     if data is not None and bundle is None:
         from samling.recipes.prepare import check
 
-        checked = check(data).text()
+        found = check(data)
+        checked = found.text()
+        errors = sum(problem.severity == "error" for problem in found.problems)
     sections = [
         Section("machine", tuple(_machine())),
         Section("installed", tuple(_installed())),
@@ -80,7 +81,7 @@ def doctor(data: Path | None = None) -> DoctorReport:
     if not checked:  # whoever asks about data need not wait for models to be timed
         title = "seconds per image (640 x 480, one box)"
         sections.append(Section(title, tuple(_speed(bundle))))
-    return DoctorReport(tuple(sections), checked)
+    return DoctorReport(tuple(sections), checked, errors)
 
 
 def _machine() -> Iterator[tuple[str, str]]:
@@ -127,11 +128,23 @@ def _graphics() -> str:
 
 def _installed() -> Iterator[tuple[str, str]]:
     yield "core", ", ".join(f"{name} {_version(name) or 'MISSING'}" for name in CORE)
-    for extra, names in EXTRAS.items():
+    for extra, names in _extras().items():
         missing = [name for name in names if _version(name) is None]
         there = ", ".join(f"{name} {_version(name)}" for name in names if name not in missing)
         advice = f"; missing: {', '.join(missing)} (pip install '.[{extra}]')"
         yield f"[{extra}]", (there or "nothing") + (advice if missing else "")
+
+
+def _extras() -> dict[str, tuple[str, ...]]:
+    """Packages of every extra a user may want, as the installed package declares them."""
+    found: dict[str, list[str]] = {}
+    for line in requires("samling") or ():
+        package, _, marker = line.partition(";")
+        extra = re.search(r"extra == ['\"](\w+)['\"]", marker)
+        name = re.match(r"[\w.-]+", package.strip())
+        if extra and name and extra[1] not in ("dev", "all"):
+            found.setdefault(extra[1], []).append(name[0])
+    return {extra: tuple(names) for extra, names in found.items()}
 
 
 def _version(name: str) -> str | None:

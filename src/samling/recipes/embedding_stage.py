@@ -4,23 +4,28 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from samling.cache import cache_folder, cache_limit
 from samling.config import DistillRecipe, EmbeddingSection
+from samling.data.augment import retone
 from samling.data.batches import Planes, epoch_batches
 from samling.distillation.cache import EmbeddingCache
 from samling.distillation.decoupled import embedding_terms
-from samling.distillation.deep import Projections, join, level_term
+from samling.distillation.deep_supervision import Projections, join, level_term
 from samling.errors import InputError
+from samling.inference.card import Card
 from samling.models.contract import Embedding
 from samling.models.sam import Sam
 from samling.models.tiny_vit import EMBEDDING_CHANNELS
 from samling.recipes.objective import prompted_terms, weighted_sum
 from samling.recipes.prompted_training import Report
+from samling.recipes.supervision import Supervision, supervise
 from samling.training.loop import Schedule, Task, Terms, best_precision, fit, precision
 from samling.training.randomness import generator
 
@@ -30,51 +35,57 @@ def check_pair(student: Sam, teacher: Sam, section: EmbeddingSection) -> None:
 
     Raises:
         InputError: it was made for images of another size, its mask decoder is of another kind, or
-            deep supervision is asked for and the two have different numbers of stages, or none.
+            deep supervision is asked for and the two do not suit, see `supervise`.
     """
     side = student.input_size
     if teacher.input_size != side:
         problem = f"sees images of {teacher.input_size} px only, and the student's have {side}"
         raise InputError(teacher.architecture, problem, f"name the teacher with @{side} after it")
-    own, wanted = len(student.level_widths), len(teacher.level_widths)
-    if section.levels and (own != wanted or not own):
-        problem = f"the teacher {teacher.architecture} has {wanted} stages to learn from, "
-        problem += f"the student {student.architecture} {own}"
-        raise InputError("embedding.levels", problem, "set it to 0, or choose another student")
     if type(teacher.mask_decoder) is not type(student.mask_decoder):
         problem = f"has a mask decoder that the student {student.architecture} cannot take over"
         raise InputError(teacher.architecture, problem, "choose another teacher or student")
+    supervise(student, teacher, section)
 
 
-def open_cache(teacher_sha256: str, student: Sam, section: EmbeddingSection) -> EmbeddingCache:
-    """The cache of this teacher on the student's grid; deep supervision has one of its own."""
-    kind = "levels" if section.levels else ""
-    root = cache_folder() / "embeddings"
-    return EmbeddingCache(root, teacher_sha256, student.embedding_size, kind)
+def open_cache(teacher: Card, student: Sam, section: EmbeddingSection) -> EmbeddingCache:
+    """The cache of this teacher, fed as its card says, on the student's grid.
+
+    Deep supervision has one of its own, which names the student: it decides what is kept.
+    """
+    kind = f"{section.supervise}-{student.architecture}" if section.levels else ""
+    fed = (teacher.architecture, str(teacher.input_size), teacher.fit, teacher.padding)
+    name = "-".join((*fed, teacher.base_sha256[:16]))
+    return EmbeddingCache(cache_folder() / "embeddings", name, student.embedding_size, kind)
 
 
 def fill_cache(
     cache: EmbeddingCache,
     master: Sam,
-    section: EmbeddingSection,
+    card: Card,
+    shown: Supervision,
     train: Planes,
     val: Planes,
+    *,
+    flips: bool,
     report: Report,
 ) -> None:
     """Compute what is missing of the teacher; with `flips` of mirrored training images too.
 
-    A file holds the embedding's channels, and with deep supervision those of every stage behind them.
+    A file holds the embedding's channels, and behind them those that deep supervision compares.
+
+    Args:
+        card: the teacher's; it says what surrounds an image.
+        shown: what the teacher shows.
 
     Raises:
         InputError: the cache would grow beyond its limit.
     """
     device = next(master.parameters()).device
-    images = [train.images, val.images]
-    if section.flips:
-        images.append(train.images[:, :, ::-1])
-    planes = np.ascontiguousarray(np.concatenate(images))
-    deep = section.levels > 0
-    channels = EMBEDDING_CHANNELS + (sum(master.level_widths) if deep else 0)
+    planes = _with_flips(train.images, val.images, flips)
+    outside = None
+    if card.padding == "mean":
+        outside = _with_flips(train.padding(), val.padding(), flips)
+    channels = EMBEDDING_CHANNELS + sum(shown.widths)
     cache.make_room(planes, channels, cache_limit())
     report(f"teacher embeddings of {len(planes)} images (cached ones are kept)")
     kind = best_precision(device)
@@ -82,13 +93,17 @@ def fill_cache(
     @torch.no_grad()
     def encode(images: Tensor) -> Tensor:
         with precision(kind, device):
-            if not deep:
-                return master.encode(images.to(device)).image
-            *levels, embedding = master.levels(images.to(device))
-            return join([embedding, *levels], cache.grid)
+            levels, every = shown(master, images.to(device))
+            return join([every[-1], *levels], cache.grid) if levels else every[-1]
 
     master.eval()
-    cache.fill(planes, encode, advance=_announce(report))
+    cache.fill(planes, encode, outside=outside, advance=_announce(report))
+
+
+def _with_flips(train: NDArray[Any], val: NDArray[Any], flips: bool) -> NDArray[Any]:
+    """(N, S, S) of both, and of the training images mirrored."""
+    parts = [train, val, train[:, :, ::-1]] if flips else [train, val]
+    return np.ascontiguousarray(np.concatenate(parts))
 
 
 @dataclass
@@ -97,7 +112,8 @@ class _Stage:
 
     model: Sam
     projections: Projections | None
-    widths: tuple[int, ...]
+    shown: tuple[Supervision, Supervision]
+    """What student and teacher show."""
     cache: EmbeddingCache
     settings: DistillRecipe
     kind: str
@@ -124,7 +140,7 @@ class _Stage:
 
 def regress(
     model: Sam,
-    teacher_widths: tuple[int, ...],
+    shown: tuple[Supervision, Supervision],
     cache: EmbeddingCache,
     settings: DistillRecipe,
     train: Planes,
@@ -135,17 +151,19 @@ def regress(
     """Train the encoder on the cached outputs; `model` ends with its best weights.
 
     Args:
-        teacher_widths: channels of the teacher's stages, for deep supervision.
+        shown: what student and teacher show to deep supervision, see `supervise`.
     """
     section, encoder = settings.embedding, model.image_encoder
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("image_encoder."))
     device = next(model.parameters()).device
-    deep = Projections(model.level_widths, teacher_widths).to(device) if section.levels else None
-    stage = _Stage(model, deep, teacher_widths, cache, settings, best_precision(device))
+    own, wanted = (part.widths for part in shown)
+    deep = Projections(own, wanted).to(device) if section.levels else None
+    stage = _Stage(model, deep, shown, cache, settings, best_precision(device))
     trained = stage.trained()
     options, parameters = section.optimiser, list(trained.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=options.rate, weight_decay=options.weight_decay)
+    make = torch.optim.Adam if options.kind == "adam" else torch.optim.AdamW
+    optimizer = make(parameters, lr=options.rate, weight_decay=options.weight_decay)
     total = -(-len(train) // section.batch_size) * section.epochs
     schedule = Schedule(options.rate, total, options.warmup_steps, options.cosine)
     best: dict[str, Tensor] = {}
@@ -184,12 +202,14 @@ def _step(
     section, device = stage.settings.embedding, stage.device
     wanted, rest = stage.wanted(planes).tensor_split([EMBEDDING_CHANNELS], dim=1)
     images = torch.from_numpy(planes).unsqueeze(1).float().to(device) / 255
+    # The teacher saw the image as it is: the student learns to see through a change of tone
+    images = retone(images, section.tone_chance, rng)
     with precision(stage.kind, device):
-        *levels, embedding = stage.model.levels(images)
+        own, (*levels, embedding) = stage.shown[0](stage.model, images)
         terms = embedding_terms(embedding.float(), wanted)
         if stage.projections is not None:
-            seen = stage.projections(levels, stage.cache.grid)
-            terms["levels"] = level_term(seen.float(), rest, stage.widths)
+            seen = stage.projections(own, stage.cache.grid)
+            terms["levels"] = level_term(seen.float(), rest, stage.shown[1].widths)
         if section.masks:
             loss = stage.settings.decoder.loss
             masks = torch.from_numpy(labels).float().to(device)

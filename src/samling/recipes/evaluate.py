@@ -22,6 +22,7 @@ from samling.evaluation.sheets import draw_sheets
 from samling.evaluation.statistics import MeanOver
 from samling.evaluation.tables import summarise, write_csv
 from samling.inference.card import Card
+from samling.inference.segmenter import Segmenter
 from samling.training.log import environment
 
 if TYPE_CHECKING:
@@ -34,6 +35,19 @@ PROTOCOLS = ("box", "jitter10", "point1", "auto")
 TOUCHED = "test_touched.json"
 SEED = 0
 """Of jitter, points, bootstrap and tests: the same in every evaluation, so that they compare."""
+
+
+@dataclass(frozen=True)
+class Counting:
+    """What counts, and how much.
+
+    Args:
+        mean_over: `image` or `patient`: what weighs the same in a mean.
+        class_name: measure this class alone, where the model or the store has several.
+    """
+
+    mean_over: str = "image"
+    class_name: str = ""
 
 
 @dataclass
@@ -54,7 +68,7 @@ def evaluate(
     split: str,
     protocols: Sequence[str] = PROTOCOLS,
     *,
-    mean_over: str = "image",
+    counting: Counting = Counting(),
     load: Load | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -66,7 +80,7 @@ def evaluate(
         out: folder of results.json, results.csv, table.md, sheet_*.png and report.html.
         split: `val` or `test`.
         protocols: see `protocols.expand`; those the model cannot do are named in the report.
-        mean_over: `image` or `patient`: what weighs the same in a mean.
+        counting: means over images or patients, all classes or one.
         load: gives a segmenter by name; `recipes.load.load` if None.
         progress: told how it goes; the log if None.
 
@@ -74,29 +88,44 @@ def evaluate(
         The report.
 
     Raises:
-        InputError: unknown split or protocol, an empty split, a store that the model may have been
-            trained on with another split, or a model that can do none of the protocols.
+        InputError: unknown split, protocol or class, an empty split, a store that the model may have been
+            trained on with another split or cannot see, or a model that can do none of the protocols.
     """
     from samling.data.store import Store
 
     say = progress or logging.getLogger("samling").info
-    protocols = expand(protocols)
-    over = _over(mean_over)
+    over = _over(counting.mean_over)
     opened = Store.open(store)
     part = split_part(opened, split, store)
     load = load or _loader()
     segmenter = load(str(model))
     check_no_leak(segmenter.card, opened, model)
-    usable, notes = _usable(segmenter.card, protocols, segmenter.card.name)
-    if not usable:
-        raise InputError(model, " ".join(notes) or "no protocol", "give --prompts that it can do")
-    notes += _seen_before(segmenter.card, opened)
+    check_units(segmenter.card, opened, part.ids, model)
+    opened.neighbours = segmenter.card.slices == 3
+    segmenter = for_class(segmenter, opened, counting.class_name)
+    usable, notes = _offered(segmenter.card, expand(protocols), model)
+    notes += _warnings(segmenter.card, opened, counting)
     measured = _Measured(segmenter.card.name, usable, notes=notes)
     if split == "test":
         notes.append(touch_test(out, str(model), segmenter.card, opened, say))
     _measure(measured, segmenter, opened, part, load, say)
     return _write(measured, segmenter, opened, Path(out), given=(str(model), str(store)),
                   split=split, over=over)  # fmt: skip
+
+
+def _offered(card: Card, protocols: Sequence[str], model: str) -> tuple[list[str], list[str]]:
+    """As `_usable`, but refuse a model that can do nothing of what is asked."""
+    usable, notes = _usable(card, protocols, card.name)
+    if not usable:
+        raise InputError(model, " ".join(notes) or "no protocol", "give --prompts that it can do")
+    return usable, notes
+
+
+def _warnings(card: Card, store: "Store", counting: Counting) -> list[str]:
+    """What a reader of the figures should know before trusting them."""
+    only = counting.class_name
+    one_class = [f"Only the class {only} is measured."] if only else []
+    return [*_seen_before(card, store), *_leaks(store), *one_class]
 
 
 def _seen_before(card: Card, store: "Store") -> list[str]:
@@ -108,6 +137,26 @@ def _seen_before(card: Card, store: "Store") -> list[str]:
         f"Trained on {', '.join(others)} too: if images of those sets are among yours, under "
         "whatever name, the scores flatter the model."
     ]
+
+
+def _leaks(store: "Store") -> list[str]:
+    """A note if patients are on both sides of the store's split."""
+    from samling.data.splits import crossing_groups
+
+    count = len(crossing_groups(store.splits, [store.meta(id) for id in store.ids]))
+    if not count:
+        return []
+    return [
+        f"{count} groups (patients) of {store.name} are in several parts of its split "
+        f"({store.splits.rule}): these scores flatter the model and say little about a new patient."
+    ]
+
+
+def _through_window(base: AnySegmenter, card: Card) -> AnySegmenter:
+    """The base, seeing Hounsfield units as the adapted model does: from -1000 to bone all is grey."""
+    if card.window_hu is None or not isinstance(base, Segmenter):
+        return base
+    return Segmenter(base.backend, base.card.model_copy(update={"window_hu": card.window_hu}))
 
 
 def check_no_leak(card: Card, store: "Store", model: str) -> None:
@@ -126,6 +175,41 @@ def check_no_leak(card: Card, store: "Store", model: str) -> None:
                 f"{store.splits.hash[:12]}: its training images may be among those to be measured",
                 "evaluate on the store it was trained on, or train again on this one",
             )
+
+
+def check_units(card: Card, store: "Store", ids: Sequence[str], model: str) -> None:
+    """Refuse a model with a window on images without Hounsfield units.
+
+    Raises:
+        InputError: naming the first image.
+    """
+    other = next((id for id in ids if not store.meta(id).hounsfield), None)
+    if card.window_hu is not None and other is not None:
+        problem = f"sees Hounsfield units through a window, and '{other}' has none"
+        raise InputError(model, problem, "use a store of CT scans, or a model without a window")
+
+
+def for_class(segmenter: AnySegmenter, store: "Store", name: str) -> AnySegmenter:
+    """The segmenter, looking for one class alone ("": all); the store then labels that class alone.
+
+    Raises:
+        InputError: store or model do not know the class.
+    """
+    card = segmenter.card
+    if not name:
+        return segmenter
+    if name not in store.classes:
+        raise InputError("--class", f"'{name}' is not in {store.name}", _one_of(store.classes))
+    store.only = (store.classes.index(name) + 1, card.automatic == "nested")
+    if card.automatic == "together" or not isinstance(segmenter, Segmenter):
+        return segmenter
+    if name not in card.classes:
+        raise InputError("--class", f"'{name}' is not known to {card.name}", _one_of(card.classes))
+    return Segmenter(segmenter.backend, card, card.classes.index(name))
+
+
+def _one_of(names: Sequence[str]) -> str:
+    return f"use one of {', '.join(names)}"
 
 
 def touch_test(out: Path, model: str, card: Card, store: "Store", say: Progress) -> str:
@@ -208,6 +292,7 @@ def _measure(
         try:
             base = load(card.base)
             check_no_leak(base.card, store, card.base)
+            base = _through_window(base, card)
         except InputError as error:
             measured.notes.append(f"{label}: not measured. {error}")
             say(measured.notes[-1])

@@ -2,9 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from samling.errors import InputError
 from samling.inference.bundle import is_bundle
+
+if TYPE_CHECKING:
+    from samling.export.parity import Parity
+    from samling.inference.bundle import Bundle
 
 FORMATS = ("onnx", "onnx-int8")
 
@@ -47,11 +52,8 @@ def export(
 
     check_target(out)  # before a minute of work
     from samling.export.model_card import model_card
-    from samling.export.onnx import make_bundle
-    from samling.recipes.build import load_torch
 
-    promptable, card = load_torch(model)
-    bundle, parity = make_bundle(promptable, card)
+    bundle, parity = _in_floats(model)
     precision = "32-bit floats"
     if stores:
         from samling.recipes.export_int8 import in_eight_bits
@@ -59,3 +61,14 @@ def export(
         bundle, precision = in_eight_bits(bundle, stores, most_drop, report)
     write_bundle(bundle, model_card(bundle.card, parity, precision), out)
     return out
+
+
+def _in_floats(model: str) -> "tuple[Bundle, Parity]":
+    from samling.adapters.lora import merge_lora
+    from samling.export.onnx import make_bundle
+    from samling.recipes.build import load_torch
+
+    promptable, card = load_torch(model)
+    if card.adapter and card.adapter["kind"] == "lora":
+        merge_lora(promptable)  # the bundle costs what the base costs
+    return make_bundle(promptable, card)

@@ -7,17 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samling.data.case import Case
-from samling.data.intensity import to_model
+from samling.data.intensity import slab_to_model
 from samling.data.store import Store
 from samling.errors import InputError
 from samling.evaluation.metrics import dice
-from samling.evaluation.protocols import ask, truth
+from samling.evaluation.protocols import ask, seen_by, truth
 from samling.export.int8 import Quantiser, quantiser
 from samling.export.slim import slim
 from samling.inference.bundle import Bundle
 from samling.inference.card import Card
 from samling.inference.onnx_backend import OnnxBackend
-from samling.inference.segmenter import Segmenter
+from samling.inference.segmenter import PADDING, Segmenter
 from samling.prompts.frame import Frame
 
 CALIBRATION_IMAGES, VALIDATION_IMAGES, PROBES = 48, 120, 4
@@ -37,6 +37,8 @@ def in_eight_bits(
         InputError: a store is unusable, or every form costs more than `most_drop` points of Dice.
     """
     opened = [Store.open(path) for path in stores]
+    for store in opened:
+        store.neighbours = bundle.card.slices == 3
     squares = _squares(opened, bundle.card)
     cases = _validation(opened)
     before = _scores(bundle, cases)
@@ -76,7 +78,7 @@ def _scores(bundle: Bundle, cases: Sequence[Case]) -> dict[str, float]:
     kinds = [_PROTOCOLS[kind] for kind in bundle.card.prompts if kind in _PROTOCOLS]
     found: dict[str, list[float]] = {kind: [] for kind in kinds}
     for case in cases:
-        encoded = segmenter.encode(case.image)
+        encoded = segmenter.encode(seen_by(segmenter, case))
         for kind in kinds:
             answer = ask(segmenter, encoded, case, kind, seed=0)
             if answer is not None:
@@ -85,13 +87,16 @@ def _scores(bundle: Bundle, cases: Sequence[Case]) -> dict[str, float]:
 
 
 def _squares(stores: Sequence[Store], card: Card) -> NDArray[np.float32]:
-    """(N, S, S) training images of all stores as the model sees them, evenly drawn."""
+    """(N, S, S) or (N, 3, S, S) training images of all stores as the model sees them, evenly drawn."""
     squares = []
     for store in stores:
         for id in _evenly(store.splits.train.ids, CALIBRATION_IMAGES // len(stores)):
-            image = store.case(id).image
-            frame = Frame(*image.shape, card.input_size, card.fit)
-            squares.append(to_model(image, frame, card.intensity_steps))
+            case = store.case(id)
+            seen = case.slab if card.slices == 3 else case.image
+            height, width = case.image.shape
+            frame = Frame(height, width, card.input_size, card.fit)
+            padding = PADDING[card.padding]
+            squares.append(slab_to_model(seen, frame, card.intensity_steps, padding))
     return np.stack(squares)
 
 

@@ -1,21 +1,65 @@
 """The prompted objective: simulate prompts from labels, decode, weigh and name the loss terms."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from samling.config import LossSection
-from samling.losses import boundary, dice, focal, hard_iou, mask_iou
+from samling.losses import bce, boundary, dice, focal, hard_iou, mask_iou
 from samling.models.contract import Embedding, MaskLogits, Promptable, PromptTokens
 from samling.prompts.frame import Frame
 from samling.prompts.prompt import Prompt
-from samling.prompts.sampling import BoolArray, components, correct, prompt_of
+from samling.prompts.sampling import BoolArray, components, correct, objects, prompt_of
 
 Terms = dict[str, Tensor]
 BOX_JITTER = (0.0, 0.0, 0.05, 0.1, 0.15)
 POINT_COUNTS = (1, 1, 3, 5)
 CORRECTION_CHANCE = 0.5
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The masks that a model is to give where it is not prompted.
+
+    Args:
+        names: of the classes; one without a name: all labels together.
+        nested: each class lies inside the one before: its mask holds those after it.
+    """
+
+    names: tuple[str, ...] = ("",)
+    nested: bool = False
+
+    def masks(self, labels: Tensor) -> Tensor:
+        """Class numbers (B, S, S) -> (B, K, S, S) in {0, 1}."""
+        numbers = torch.arange(1, len(self.names) + 1, device=labels.device).view(1, -1, 1, 1)
+        planes = labels.unsqueeze(1)
+        inside = planes >= numbers if self.nested or len(self.names) == 1 else planes == numbers
+        return inside.to(labels.dtype)
+
+    def objects(self, plane: NDArray[np.uint8]) -> list[BoolArray]:
+        """What a user may point at in class numbers (S, S): a liver is pointed at with its tumours."""
+        if not self.nested:
+            return objects(plane)
+        return [part for k in range(1, plane.max() + 1) for part in components(plane >= k)]
+
+    def prompts(self) -> list[Prompt]:
+        """The automatic prompt of every class."""
+        return [Prompt(class_index=index) for index in range(len(self.names))]
+
+
+TOGETHER = Answers()
+
+
+def automatic_tokens(answers: Answers, count: int, size: int, device: torch.device) -> PromptTokens:
+    """The automatic prompts of all classes for `count` images."""
+    tokens = to_tokens(answers.prompts(), size, device)
+    # K, 1, N -> B, K, N
+    coords, labels = tokens.coords.transpose(0, 1), tokens.labels.transpose(0, 1)
+    return PromptTokens(coords.expand(count, -1, -1, -1), labels.expand(count, -1, -1))
 
 
 def to_tokens(prompts: list[Prompt], size: int, device: torch.device) -> PromptTokens:
@@ -38,23 +82,26 @@ def prompted_terms(
     kind: str,
     weights: LossSection,
     rng: np.random.Generator,
+    answers: Answers = TOGETHER,
+    known: Tensor | None = None,
 ) -> Terms:
     """Loss terms of one prompt kind on an encoded batch.
 
-    `automatic` wants the whole label from no prompt; `box` and `points` want one component, drawn
-    at random, of every image that has any.
+    `automatic` wants every class at once from no prompt, or each of them where they are told apart;
+    `box` and `points` want one object, drawn at random, of every image that has any.
 
     Args:
-        labels: (B, S, S) float 0 or 1.
+        labels: (B, S, S) float, classes, 0 for none.
         kind: `box`, `points` or `automatic`.
+        known: (B, K) which classes the labels would show; the others teach nothing.
 
     Returns:
         Named terms; {} if no image has an object to point at.
     """
     if kind == "automatic":
-        return _automatic_terms(model, embedding, labels, weights)
-    planes = labels.detach().cpu().numpy() > 0.5
-    found = {index: parts for index, plane in enumerate(planes) if (parts := components(plane))}
+        return _automatic_terms(model, embedding, labels, weights, answers, known)
+    planes = labels.detach().cpu().numpy().astype(np.uint8)
+    found = {i: parts for i, plane in enumerate(planes) if (parts := answers.objects(plane))}
     if not found:
         return {}
     targets = [parts[rng.integers(len(parts))] for parts in found.values()]
@@ -68,13 +115,17 @@ def prompted_terms(
     return mask_terms(model.decode(chosen, tokens), wanted, weights)
 
 
-def mask_terms(decoded: MaskLogits, wanted: Tensor, weights: LossSection) -> Terms:
-    """Focal, Dice, mask-IoU and boundary terms of single masks (B, 1, h, w) against (B, S, S)."""
+def mask_terms(
+    decoded: MaskLogits, wanted: Tensor, weights: LossSection, importance: Tensor | None = None
+) -> Terms:
+    """Terms of single masks (B, 1, h, w) against (B, S, S); `importance` weighs pixels for `bce`."""
     size = list(wanted.shape[-2:])
     logits = F.interpolate(decoded.masks.float(), size, mode="bilinear").squeeze(1)
     terms: Terms = {}
     if weights.focal:
         terms["focal"] = focal(logits, wanted)
+    if weights.bce:
+        terms["bce"] = bce(logits, wanted, importance)
     if weights.dice:
         terms["dice"] = dice(logits, wanted)
     if weights.mask_iou:
@@ -86,7 +137,7 @@ def mask_terms(decoded: MaskLogits, wanted: Tensor, weights: LossSection) -> Ter
 
 def weighted_sum(terms: Terms, weights: LossSection) -> Tensor:
     """Σ weight · term over the terms that are there."""
-    factors = weights.model_dump(exclude={"boundary_form"})
+    factors = weights.model_dump(exclude={"boundary_form", "inner"})
     return torch.stack([factors[name] * value for name, value in terms.items()]).sum()
 
 
@@ -99,13 +150,31 @@ def dice_scores(logits: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _automatic_terms(
-    model: Promptable, embedding: Embedding, labels: Tensor, weights: LossSection
+    model: Promptable,
+    embedding: Embedding,
+    labels: Tensor,
+    weights: LossSection,
+    answers: Answers,
+    known: Tensor | None,
 ) -> Terms:
-    tokens = to_tokens([Prompt()] * len(labels), labels.shape[-1], labels.device)
-    terms = mask_terms(model.decode(embedding, tokens), labels, weights)
+    count, size = len(labels), labels.shape[-1]
+    decoded = model.decode(embedding, automatic_tokens(answers, count, size, labels.device))
+    wanted = answers.masks(labels)
+    if known is None:
+        known = torch.ones(wanted.shape[:2], dtype=torch.bool, device=labels.device)
+    if not known.any():
+        return {}
+    importance = None
+    if weights.inner != 1:
+        weight = torch.where(labels > 1, weights.inner, 1.0)
+        importance = weight.unsqueeze(1).expand_as(wanted)[known]
+    # B, K, ... -> M, ... of what is known
+    chosen = MaskLogits(decoded.masks[known].unsqueeze(1), decoded.quality[known].unsqueeze(1))
+    terms = mask_terms(chosen, wanted[known], weights, importance)
     if weights.presence and embedding.presence is not None:
-        there = labels.flatten(1).amax(1)
-        terms["presence"] = F.binary_cross_entropy_with_logits(embedding.presence.float(), there)
+        there = wanted.flatten(2).amax(2)[known]
+        scores = embedding.presence.float().view(count, -1)[known]
+        terms["presence"] = F.binary_cross_entropy_with_logits(scores, there)
     return terms
 
 

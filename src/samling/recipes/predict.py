@@ -52,11 +52,13 @@ class PredictOptions:
         window: name of a preset, or "centre,width" in Hounsfield units; None: what the model's card
             says.
         volume: for volumes; its formats hold for images too.
+        others: further models, by run, bundle or name, for an ensemble on volumes.
         runtime: of a bundle, see `load`.
     """
 
     window: str | None = None
     volume: VolumeOptions = field(default_factory=VolumeOptions)
+    others: tuple[str, ...] = ()
     runtime: str | None = None
 
     def windowed(self, segmenter: Segmenter) -> Segmenter:
@@ -99,10 +101,14 @@ def predict(
         out, [*files, *(path / "slice" if path.is_dir() else path for path in volumes)]
     )
     segmenter = options.windowed(load(model, options.runtime))
+    others = tuple(options.windowed(load(name)) for name in options.others)
+    options = replace(options, volume=replace(options.volume, others=others))
     source = prompt_source(segmenter.card, boxes, points, prompts_file, auto)
     for asked in source.common or ():
         segmenter.require(asked.prompt)
     notes += _unused(source, [*files, *volumes])
+    if files and (options.others or options.volume.flips or options.volume.span):
+        notes.append("--with, --flips and --slices are for volumes: images were seen without them")
     results = ResultFolder(out, segmenter.card.classes)
     run = Run(segmenter, source, options, results, failed, notes)
     run.files(files)

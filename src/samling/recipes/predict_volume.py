@@ -16,8 +16,9 @@ from samling.data.volume import Volume
 from samling.errors import InputError
 from samling.inference.clean_volume import CleanUp, clean_labels
 from samling.inference.dicom_seg import Author
+from samling.inference.ensemble import Ensemble, segment_slices
 from samling.inference.measure_volume import measure_volume
-from samling.inference.propagate import propagate, segment_slices
+from samling.inference.propagate import propagate
 from samling.inference.results import ResultFolder
 from samling.inference.segmenter import Segmenter
 from samling.inference.volume_results import FORMATS, VolumeTable, write_volume
@@ -34,14 +35,20 @@ class VolumeOptions:
     Args:
         formats: of `FORMATS`; empty: png and nifti, and dicom-seg where the source is DICOM.
         series: number or UID of the series, where a folder holds several.
-        start: slice that the prompts are on, from 0; None: the middle one.
+        start: slice that the prompts are on, from 0; None: the middle one of those looked at.
+        span: first and last slice that are looked at, from 0; None: all.
         clean: what is done to the whole volume afterwards.
+        others: further models whose automatic answers are averaged with the first one's.
+        flips: average with the answers for mirrored slices.
     """
 
     formats: tuple[str, ...] = ()
     series: str | None = None
     start: int | None = None
+    span: tuple[int, int] | None = None
     clean: CleanUp = field(default_factory=CleanUp)
+    others: tuple[Segmenter, ...] = ()
+    flips: bool = False
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.formats if name not in FORMATS]
@@ -89,15 +96,17 @@ def predict_volume(
     if intensity.window is not None and volume.modality not in ("ct", "unknown"):
         problem = f"is {volume.modality}, and a window needs Hounsfield units"
         raise InputError(path, problem, "use a model without a window")
-    labels = segment_volume(segmenter, volume.voxels, asked, options.start)
-    labels = clean_labels(labels, options.clean, volume.spacing_mm, volume.voxel_ml)
+    labels, doubt = segment_volume(segmenter, volume.voxels, asked, options)
+    nested = segmenter.card.automatic == "nested"
+    labels = clean_labels(labels, options.clean, volume.spacing_mm, volume.voxel_ml, nested=nested)
     classes = segmenter.card.classes
     rows = measure_volume(labels, classes, volume.spacing_mm, volume.voxel_ml)
     default = ("png", "nifti", "dicom-seg") if volume.headers else ("png", "nifti")
     prompted = any(not one.prompt.automatic for one in asked)
     author = Author(segmenter.card.name, samling.__version__, prompted)
     shown = _shown(volume, intensity)
-    files = write_volume(results, volume, labels, author, options.formats or default, shown)
+    formats = options.formats or default
+    files = write_volume(results, volume, labels, author, formats, shown, uncertainty=doubt)
     table.add(volume, rows, files)
     notes = (*volume.notes, *_doubts(labels, volume, intensity))
     return sum(row.parts for row in rows if row.part is None), notes
@@ -120,38 +129,69 @@ def segment_volume(
     segmenter: Segmenter,
     voxels: NDArray[np.generic],
     asked: Sequence[Asked],
-    start: int | None = None,
-) -> NDArray[np.uint8]:
+    options: VolumeOptions = VolumeOptions(),
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
     """(D, H, W) values -> class numbers; where objects overlap the higher class counts.
 
     So a tumour is seen inside its organ.
 
-    Automatic on every slice, or every prompt carried up and down from its own slice, else `start`,
-    else the middle one.
+    Automatic on every slice, or every prompt carried up and down from its own slice, else
+    `options.start`, else the middle one.
+
+    Returns:
+        The labels, and for an ensemble its uncertainty in percent.
 
     Raises:
-        InputError: automatic beside prompts, a slice that is not there, an unusable prompt.
+        InputError: automatic beside prompts, a slice that is not there, an unusable prompt, an
+            ensemble that is given prompts.
     """
     labels = np.zeros(voxels.shape, np.uint8)
-    depth = len(voxels)
+    first, last = _span(options.span, len(voxels))
+    inside = slice(first, last + 1)
     automatic = [one for one in asked if one.prompt.automatic]
     if automatic and len(automatic) < len(asked):
         raise InputError("--prompts", "mixes automatic and prompted objects", "ask for one kind")
+    ensemble = Ensemble((segmenter, *options.others), options.flips)
     if automatic:
-        slices = segment_slices(segmenter, voxels, track(range(depth), "predicting", "slices"))
-        for index, plane in slices:
-            labels[index] = plane
-        return labels
-    places = [_place(one, start, depth) for one in asked]
+        doubt = np.zeros(voxels.shape, np.uint8) if ensemble.votes > 1 else None
+        slices = track(range(last + 1 - first), "predicting", "slices")
+        for index, plane, unsure in segment_slices(ensemble, voxels[inside], slices):
+            labels[first + index] = plane
+            if doubt is not None:
+                doubt[first + index] = unsure
+        return labels, doubt
+    if ensemble.votes > 1:
+        remedy = "leave --with and --flips out, or the prompts"
+        raise InputError("--with", "joins models in automatic mode only", remedy)
+    _carry_prompts(segmenter, voxels[inside], asked, options.start, first, labels[inside])
+    return labels, None
+
+
+def _carry_prompts(
+    segmenter: Segmenter,
+    voxels: NDArray[np.generic],
+    asked: Sequence[Asked],
+    start: int | None,
+    first: int,
+    labels: NDArray[np.uint8],
+) -> None:
+    """Draw prompted objects into `labels`; both are part of a scan and begin at slice `first`."""
+    places = [_place(one, start, first, len(voxels)) for one in asked]
     for place in sorted(set(places)):
         here = [one for one, other in zip(asked, places, strict=True) if other == place]
         numbers = [_number(one, segmenter.card.classes) for one in here]
         steps = propagate(segmenter, voxels, place, [one.prompt for one in here])
-        for index, masks in track(steps, "predicting", "slices", total=depth):
+        for index, masks in track(steps, "predicting", "slices", total=len(voxels)):
             for number, mask in zip(numbers, masks, strict=True):
                 if mask is not None:
                     labels[index] = np.maximum(labels[index], mask * np.uint8(number))
-    return labels
+
+
+def _span(span: tuple[int, int] | None, depth: int) -> tuple[int, int]:
+    first, last = span or (0, depth - 1)
+    if not 0 <= first <= last < depth:
+        raise InputError("--slices", f"{first}-{last} are not there", f"use 0-{depth - 1}")
+    return first, last
 
 
 def _read(path: Path, options: VolumeOptions) -> Volume:
@@ -177,13 +217,14 @@ def _series_of(path: Path) -> str | None:
         return None
 
 
-def _place(one: Asked, start: int | None, depth: int) -> int:
+def _place(one: Asked, start: int | None, first: int, depth: int) -> int:
+    """Slice of a prompt, counted from `first`."""
     place = one.slice if one.slice is not None else start
     if place is None:
         return depth // 2
-    if not 0 <= place < depth:
-        raise InputError("--slice", f"{place} is not there", f"use 0 to {depth - 1}")
-    return place
+    if not first <= place < first + depth:
+        raise InputError("--slice", f"{place} is not there", f"use {first} to {first + depth - 1}")
+    return place - first
 
 
 def _number(one: Asked, classes: Sequence[str]) -> int:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -26,11 +26,13 @@ from samling.data.splits import (
     crossing_groups,
     refuse_leaks,
     split_by_group,
+    without_groups,
 )
 from samling.data.volume_checks import check_volumes
 from samling.errors import InputError
 
 T = TypeVar("T")
+BY = ("group", "slice", "block")
 COMMITTED_SHARE = 0.9
 """Share of the ids that a committed split must know: a few equal names are no public set."""
 
@@ -85,6 +87,7 @@ def prepare(
     name: str | None = None,
     seed: int = 0,
     report: str | Path | None = None,
+    by: str = "group",
 ) -> PrepareReport:
     """Check every file of a data set, split it by group and write a store.
 
@@ -95,19 +98,24 @@ def prepare(
         name: name of the data set; default: the folder's name.
         seed: of the split, where the data set does not bring its own and none is committed.
         report: where the report goes as JSON; default: `<out>.report.json`.
+        by: what stays on one side of the split: `group` (patients and near-duplicates); `slice`: nothing,
+            as in papers that split slices at random, to show what that is worth; `block`: slices that
+            follow each other, for a single patient. The last two leak, and say so.
 
     Raises:
         InputError: nothing usable, a split that leaks, or the store cannot be written.
     """
     from samling.data.store import writing  # h5py belongs to the train extra
 
+    if by not in BY:
+        raise InputError("--split-by", f"'{by}' is not known", f"use {', '.join(BY)}")
     data, out = Path(data), Path(out)
     layout, listing = read_layout(data, layout)
     name = name or data.resolve().name
     survey = _Survey()
     with writing(out, name=name, classes=listing.classes, licence=listing.licence) as writer:
         survey.read(listing, data, writer.add)
-        plan = _plan(survey, listing, data, name, seed)
+        plan = _plan(survey, listing, data, name, seed, by)
         groups = {row.id: row.group for row in plan.rows}
         classes = _class_names(listing.classes, survey.highest_class)
         content = writer.finish(plan.splits, groups, classes)
@@ -136,7 +144,12 @@ class _Survey:
     thumbnails: list[NDArray[np.float32]] = field(default_factory=list)
     parts: dict[str, str | None] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    highest_class: int = 0
+    highest: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def highest_class(self) -> int:
+        """Of all labels."""
+        return max(self.highest.values(), default=0)
 
     def read(self, listing: Listing, root: Path, keep: Callable[[Case], None]) -> None:
         self.problems += [relative(problem, root) for problem in listing.problems]
@@ -150,8 +163,7 @@ class _Survey:
             self.rows.append(CaseMeta.of(case))
             self.thumbnails.append(thumbnail(case.image))
             self.parts[case.id] = checked.entry.part
-            if case.labels is not None:
-                self.highest_class = max(self.highest_class, int(case.labels.max()))
+            self.highest[case.id] = 0 if case.labels is None else int(case.labels.max())
         if not self.rows:
             errors = [problem for problem in self.problems if problem.severity == "error"]
             first = errors[0] if errors else Problem(str(root), "no image was found", "add images")
@@ -167,13 +179,17 @@ class _Plan:
     notes: Sequence[str]
 
 
-def _plan(survey: _Survey, listing: Listing, root: Path, name: str, seed: int) -> _Plan:
+def _plan(
+    survey: _Survey, listing: Listing, root: Path, name: str, seed: int, by: str = "group"
+) -> _Plan:
     """Groups from what is known and what looks alike; then the split."""
     pairs = near_duplicates(survey.thumbnails, [row.modality for row in survey.rows])
     patients = [row.patient for row in survey.rows]
     groups = merge_groups([row.group for row in survey.rows], pairs, patients)
     rows = [replace(row, group=group) for row, group in zip(survey.rows, groups, strict=True)]
     notes: list[str] = []
+    if by != "group":
+        return _Plan(rows, pairs, _leaking_split(rows, survey.highest, by, seed, notes), notes)
     if any(survey.parts.values()):
         splits = _given_split(rows, survey.parts, listing, root, seed, notes)
     elif committed := _committed_for(rows, (name, listing.public_name), notes):
@@ -185,7 +201,24 @@ def _plan(survey: _Survey, listing: Listing, root: Path, name: str, seed: int) -
             "all cases are one group and on one side of the split; where an anonymised PatientID "
             "is the reason, name the patients in meta.csv, column case_id"
         )
+    if not any(row.patient or row.group for row in survey.rows) and not listing.official:
+        notes.append(
+            "no patient is known: images of one patient may be on both sides of the split, unless they "
+            "look alike; name the patients in meta.csv, column case_id"
+        )
     return _Plan(rows, pairs, splits, notes)
+
+
+def _leaking_split(
+    rows: Sequence[CaseMeta], highest: Mapping[str, int], by: str, seed: int, notes: list[str]
+) -> Splits:
+    """Slices or blocks of slices at random, whoever's they are; stratified by the classes they show."""
+    shown = [replace(row, category=str(highest[row.id])) for row in rows]
+    fractions = (0.8, 0.1, 0.1) if by == "slice" else (0.6, 0.2, 0.2)  # blocks are few
+    splits = split_by_group(without_groups(shown, by), fractions, seed)
+    crossing = len(crossing_groups(splits, rows))
+    notes.append(f"LEAKS ON PURPOSE: {crossing} groups lie on several sides of this split by {by}")
+    return replace(splits, rule=splits.rule.replace("by group", f"by {by}, leaking"))
 
 
 def _committed_for(

@@ -1,6 +1,7 @@
 """Prompted training: the steps and scores that adapt and distill's second stage share."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -10,13 +11,24 @@ from torch import Tensor
 
 from samling.config import TrainingSection
 from samling.data.augment import Augmentation, augment
-from samling.data.batches import Planes, balanced_batches, close_ups, epoch_batches, read_planes
+from samling.data.batches import (
+    Planes,
+    balanced_batches,
+    check_window,
+    class_numbers,
+    close_ups,
+    epoch_batches,
+    read_planes,
+)
+from samling.data.intensity import Intensity
+from samling.data.splits import TrainSplit, ValSplit
 from samling.data.store import Store
 from samling.errors import InputError
 from samling.models.contract import Embedding
 from samling.models.sam import Sam
+from samling.prompts.frame import Fit
 from samling.recipes.build import Trainee
-from samling.recipes.objective import prompted_terms, weighted_sum
+from samling.recipes.objective import TOGETHER, Answers, prompted_terms, weighted_sum
 from samling.recipes.validation import best_threshold, score
 from samling.training.distributed import gathered, own_rows, world
 from samling.training.loop import Schedule, Task, Terms, best_precision, fit, precision
@@ -25,18 +37,86 @@ from samling.training.randomness import generator
 Report = Callable[[str], None]
 
 
-def read_training(stores: list[Store], size: int) -> tuple[Planes, Planes]:
+@dataclass(frozen=True)
+class Seeing:
+    """How cases are read for training; see `read_planes` and `AdaptRecipe`.
+
+    Args:
+        intensity: what is done to values.
+        slices: 3: the slices before and after come along.
+        classes: names of the classes that are told apart; empty: all labels together.
+        groups: few-shot: so many groups of every store, drawn by `seed`; None: all.
+        fit: how an image becomes a square.
+        unlabelled: cases without labels too: for the first stage of distill.
+    """
+
+    intensity: Intensity | None = None
+    slices: int = 1
+    classes: tuple[str, ...] = ()
+    groups: int | None = None
+    seed: int = 0
+    fit: Fit = "pad"
+    unlabelled: bool = False
+
+
+def read_training(
+    stores: list[Store], size: int, seeing: Seeing = Seeing()
+) -> tuple[Planes, Planes]:
     """Training and validation cases of all stores at `size` px.
 
     Raises:
-        InputError: there are none of one kind.
+        InputError: there are none of one kind; or as `read_planes`.
     """
-    train = read_planes([(store, store.splits.train) for store in stores], size)
-    val = read_planes([(store, store.splits.val) for store in stores], size)
+    for store in stores:
+        store.neighbours = seeing.slices == 3
+
+    def read(split: Callable[[Store], TrainSplit | ValSplit]) -> Planes:
+        return read_planes(
+            [(store, split(store)) for store in stores], size, seeing.intensity, seeing.classes,
+            fit=seeing.fit, unlabelled=seeing.unlabelled,
+        )  # fmt: skip
+
+    train = read(lambda store: _few(store, seeing.groups, seeing.seed))
+    val = read(lambda store: store.splits.val)
     if not len(train) or not len(val):
         names = ", ".join(str(store.path) for store in stores)
         raise InputError(names, "has no training or no validation case", "prepare more images")
     return train, val
+
+
+def check_training(stores: list[Store], seeing: Seeing) -> None:
+    """Refuse what `read_training` would, without reading an image.
+
+    Raises:
+        InputError: a class that is not known, a window without Hounsfield units, too few groups, no
+            neighbouring slices.
+    """
+    for store in stores:
+        class_numbers(store, seeing.classes)
+        if seeing.slices == 3 and not store.has_neighbours:
+            problem = "holds no slices that lie beside each other"
+            raise InputError(store.path, problem, "leave intensity.slices at 1")
+        for case_id in (*_few(store, seeing.groups, seeing.seed).ids, *store.splits.val.ids):
+            check_window(store, case_id, seeing.intensity)
+
+
+def _few(store: Store, groups: int | None, seed: int) -> TrainSplit:
+    """The training cases of some groups; fewer groups are among more, so that a curve makes sense.
+
+    Raises:
+        InputError: there are not so many.
+    """
+    split = store.splits.train
+    if groups is None:
+        return split
+    group_of = {id: store.meta(id).group for id in split.ids}
+    names = sorted(set(group_of.values()))
+    if groups > len(names):
+        problem = f"has {len(names)} groups of cases for training, {groups} are asked for"
+        raise InputError(store.path, problem, "lower groups=")
+    order = generator(seed, "groups").permutation(len(names))[:groups]
+    chosen = {names[index] for index in order}
+    return TrainSplit(tuple(id for id in split.ids if group_of[id] in chosen))
 
 
 def trained_prompts(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -60,14 +140,16 @@ def run_training(
     parameters = adapted.parameters()
     device = parameters[0].device
     kind = _precision(settings, device)
-    steps = -(-len(train) // settings.batch_size)
+    steps = -(-(settings.images_per_epoch or len(train)) // settings.batch_size)
     report(
         f"{len(train)} training and {len(val)} validation images, {steps} steps an epoch, {kind}"
     )
     closer = close_ups(val, settings.zoom) if settings.zoom else None
     task = Task(
-        epoch_steps=partial(_epoch_steps, model, settings, train, seed, device, kind),
-        validate=partial(score, model, settings, val, closer, seed, kind),
+        epoch_steps=partial(
+            _epoch_steps, model, settings, train, seed, device, kind, adapted.answers
+        ),
+        validate=partial(score, model, settings, val, closer, seed, kind, adapted.answers),
         state=adapted.state,
         load_state=adapted.load_state,
         save_best=save_best,
@@ -88,16 +170,18 @@ def _epoch_steps(
     seed: int,
     device: torch.device,
     kind: str,
+    answers: Answers,
     epoch: int,
 ) -> Iterator[Callable[[], tuple[Terms, int]]]:
     order = generator(seed, "order", epoch)
-    if settings.balance < 1:
-        batches = balanced_batches(planes, settings.balance, settings.batch_size, order)
+    count = settings.images_per_epoch
+    if settings.balance < 1 or count:
+        batches = balanced_batches(planes, settings.balance, settings.batch_size, order, count)
     else:
         batches = epoch_batches(len(planes), settings.batch_size, order)
     for number, indices in enumerate(batches):
         rng = generator(seed, "step", epoch, number)
-        yield partial(_step, model, settings, planes, indices, rng, device, kind)
+        yield partial(_step, model, settings, planes, indices, rng, device, kind, answers)
 
 
 def _step(
@@ -108,6 +192,7 @@ def _step(
     rng: np.random.Generator,
     device: torch.device,
     kind: str,
+    answers: Answers = TOGETHER,
 ) -> tuple[Terms, int]:
     """Augment, encode once, decode for every prompt kind; terms are means over the kinds.
 
@@ -116,12 +201,17 @@ def _step(
     images, labels = (tensor.to(device) for tensor in planes.tensors(indices))
     plan = Augmentation(**settings.augment.model_dump())
     images, labels = augment(images, labels, plan, rng)
+    known = planes.knows(indices, len(answers.names)).to(device)
     with precision(kind, device):
         embedding = _encode(model, images)
         parts = [
             terms
             for prompts in settings.prompts
-            if (terms := prompted_terms(model, embedding, labels, prompts, settings.loss, rng))
+            if (
+                terms := prompted_terms(
+                    model, embedding, labels, prompts, settings.loss, rng, answers, known
+                )
+            )
         ]
     if not parts:
         weights = [p.sum() for p in model.parameters() if p.requires_grad]
@@ -158,7 +248,9 @@ def calibrate(
     device = adapted.parameters()[0].device
     closer = close_ups(val, settings.zoom) if settings.zoom else None
     kind = _precision(settings, device)
-    threshold, before, after = best_threshold(model, settings, val, closer, seed, kind)
+    threshold, before, after = best_threshold(
+        model, settings, val, closer, seed, kind, adapted.answers
+    )
     report(f"mask threshold {threshold:+.2f}: mean Dice {after:.4f}, at 0 {before:.4f}")
     return threshold
 

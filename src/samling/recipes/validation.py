@@ -8,9 +8,14 @@ from torch import Tensor
 from samling.config import TrainingSection
 from samling.data.batches import Planes
 from samling.models.contract import Embedding, Promptable
-from samling.prompts.prompt import Prompt
-from samling.prompts.sampling import components, simulate
-from samling.recipes.objective import dice_scores, to_tokens
+from samling.prompts.sampling import objects, simulate
+from samling.recipes.objective import (
+    TOGETHER,
+    Answers,
+    automatic_tokens,
+    dice_scores,
+    to_tokens,
+)
 from samling.training.loop import precision
 from samling.training.randomness import generator
 
@@ -27,13 +32,15 @@ def score(
     closer: Planes | None,
     seed: int,
     kind: str,
+    answers: Answers = TOGETHER,
 ) -> dict[str, float]:
     """Mean Dice per prompt kind, and their mean as `score`, which chooses the epoch.
 
-    Box and points: the largest component alone. Automatic: the union, empty images included. With
-    `closer` (see `close_ups`) boxes are answered from there, as the finished model will do.
+    Box and points: the largest object alone. Automatic: the union, or every class on the images whose
+    labels would show it, empty images included. With `closer` (see `close_ups`) boxes are answered
+    from there, as the finished model will do.
     """
-    found = _scores(model, settings, val, closer, seed, kind, (0.0,))
+    found = _scores(model, settings, val, closer, seed, kind, (0.0,), answers)
     means = {protocol: float(values[0]) for protocol, values in found.items()}
     return means | {"score": float(np.mean(list(means.values())))}
 
@@ -45,13 +52,14 @@ def best_threshold(
     closer: Planes | None,
     seed: int,
     kind: str,
+    answers: Answers = TOGETHER,
 ) -> tuple[float, float, float]:
     """The logit at which cut masks are best in the mean over prompt kinds; of equals the nearest to 0.
 
     Returns:
         The threshold, the mean Dice at 0 and at the threshold.
     """
-    found = _scores(model, settings, val, closer, seed, kind, THRESHOLDS)
+    found = _scores(model, settings, val, closer, seed, kind, THRESHOLDS, answers)
     means = np.mean(list(found.values()), axis=0)
     best = max(range(len(THRESHOLDS)), key=lambda i: (means[i], -abs(THRESHOLDS[i])))
     return THRESHOLDS[best], float(means[THRESHOLDS.index(0.0)]), float(means[best])
@@ -65,12 +73,13 @@ def _scores(
     seed: int,
     kind: str,
     thresholds: tuple[float, ...],
+    answers: Answers,
 ) -> dict[str, NDArray[np.float64]]:
     """Protocol -> mean Dice at each threshold."""
     protocols = [PROTOCOLS[name] for name in settings.prompts]
-    means = _means(model, protocols, val, seed, kind, thresholds)
+    means = _means(model, protocols, val, seed, kind, thresholds, answers)
     if closer is not None and "box" in protocols:
-        means |= _means(model, ["box"], closer, seed, kind, thresholds)
+        means |= _means(model, ["box"], closer, seed, kind, thresholds, answers)
     return means
 
 
@@ -82,9 +91,12 @@ def _means(
     seed: int,
     kind: str,
     thresholds: tuple[float, ...],
+    answers: Answers,
 ) -> dict[str, NDArray[np.float64]]:
     """Mean Dice per protocol and threshold; the same prompts every time."""
-    found: dict[str, list[NDArray[np.float64]]] = {protocol: [] for protocol in protocols}
+    automatic = {f"auto {name}".strip(): k for k, name in enumerate(answers.names)}
+    named = [key for p in protocols for key in (automatic if p == "auto" else (p,))]
+    found: dict[str, list[NDArray[np.float64]]] = {protocol: [] for protocol in named}
     device = next(model.module.parameters(), torch.empty(0)).device
     for start in range(0, len(planes), BATCH):
         indices = np.arange(start, min(start + BATCH, len(planes)))
@@ -93,7 +105,14 @@ def _means(
             embedding = model.encode(images)
             for protocol, scores in found.items():
                 rng = generator(seed, f"validate {protocol}", step=start)
-                answered = _answer(model, embedding, labels, protocol, rng)
+                masks = answers.masks(labels)
+                if protocol in automatic:
+                    k = automatic[protocol]
+                    rows = planes.knows(indices, len(answers.names))[:, k]
+                    answered = _automatic(model, embedding, masks, answers, k, rows)
+                else:
+                    shown = masks[:, 0] if answers.nested else labels
+                    answered = _prompted(model, embedding, shown, protocol, rng)
                 if answered is not None:
                     scores.append(_dice(*answered, thresholds))
     nothing = np.zeros(len(thresholds))
@@ -106,19 +125,31 @@ def _dice(logits: Tensor, wanted: Tensor, thresholds: tuple[float, ...]) -> NDAr
     return torch.stack(rows).double().cpu().numpy()
 
 
-def _answer(
+def _automatic(
+    model: Promptable,
+    embedding: Embedding,
+    masks: Tensor,
+    answers: Answers,
+    k: int,
+    rows: Tensor,
+) -> tuple[Tensor, Tensor] | None:
+    """Logits of class k and the masks that were wanted, of the images whose labels would show it."""
+    if not rows.any():
+        return None
+    tokens = automatic_tokens(answers, len(masks), masks.shape[-1], masks.device)
+    logits = model.decode(embedding, tokens).masks[:, k : k + 1]
+    if embedding.presence is not None:
+        nothing = (embedding.presence.view(len(masks), -1)[:, k] < 0).view(-1, 1, 1, 1)
+        logits = logits.masked_fill(nothing, _CERTAIN_NO)
+    return logits[rows], masks[rows, k]
+
+
+def _prompted(
     model: Promptable, embedding: Embedding, labels: Tensor, protocol: str, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor] | None:
     """Logits and the masks that were wanted; None if there is nothing to point at."""
     size = labels.shape[-1]
-    if protocol == "auto":
-        decoded = model.decode(embedding, to_tokens([Prompt()] * len(labels), size, labels.device))
-        logits = decoded.masks
-        if embedding.presence is not None:
-            nothing = (embedding.presence < 0).view(-1, 1, 1, 1)
-            logits = logits.masked_fill(nothing, _CERTAIN_NO)
-        return logits, labels
-    planes = labels.cpu().numpy() > 0.5
+    planes = labels.cpu().numpy().astype(np.uint8)
     prompts = {index: simulate(plane, protocol, rng) for index, plane in enumerate(planes)}
     keep = [index for index, found in prompts.items() if found]
     if not keep:
@@ -128,5 +159,5 @@ def _answer(
 
 
 def _largest(labels: Tensor) -> Tensor:
-    planes = [components(plane)[0] for plane in labels.cpu().numpy() > 0.5]
+    planes = [objects(plane)[0] for plane in labels.cpu().numpy().astype(np.uint8)]
     return torch.from_numpy(np.stack(planes)).to(labels)

@@ -8,7 +8,7 @@ and results differ by rounding alone. What is saved is the encoder's share of th
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, distributed
@@ -59,7 +59,9 @@ def gathered(part: Tensor, count: int) -> Tensor:
     Gradients go back to the process's own rows, times the number of processes, because
     `average_gradients` divides by it.
     """
-    return part if world() == 1 else _Gather.apply(part, count)
+    if world() == 1:
+        return part
+    return cast(Tensor, _Gather.apply(part, count))  # type: ignore[no-untyped-call]
 
 
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:

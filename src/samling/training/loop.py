@@ -1,5 +1,6 @@
 """fit: the one training loop. Epochs of steps, validation, best weights, checkpoints, resume."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -90,14 +91,15 @@ def fit(
     for epoch in range(saved["epoch"] + 1, epochs + 1):
         started = time.perf_counter()
         means, images, step = _train_epoch(task, optimizer, schedule, epoch, step, clip, progress)
-        seconds = time.perf_counter() - started
+        seconds, memory = time.perf_counter() - started, peak_memory_mb()
         scores = task.validate()
         if scores["score"] > best:
             best = scores["score"]
             task.save_best()
         speed = images / max(seconds, 1e-9)
         row: dict[str, Any] = {"epoch": epoch, "step": step, "seconds": round(seconds, 2)}
-        row |= {"images_per_second": round(speed, 2), "train": means, "val": scores, "best": best}
+        row |= {"images_per_second": round(speed, 2), "peak_memory_mb": memory}
+        row |= {"train": means, "val": scores, "best": best}
         # The checkpoint last: what a kill leaves too much is cut off or written again when resuming
         log.add(row)
         content = {"epoch": epoch, "step": step, "best": best, "state": task.state()}
@@ -149,6 +151,18 @@ def _train_epoch(
             speed = images / (reported - started)
             progress(f"epoch {epoch}: step {step}, {speed:.1f} images/s")
     return {name: total / counts[name] for name, total in sums.items()}, images, step
+
+
+def peak_memory_mb() -> int | None:
+    """Most memory this process has held so far: on the GPU if there is one, else resident; or unknown."""
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 1e6)
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
 
 
 @contextmanager

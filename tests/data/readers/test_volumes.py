@@ -242,3 +242,46 @@ def test_a_real_patient_from_the_zips_it_is_distributed_in(shared_data: Path) ->
         name = volume.names[7]
         raw = pydicom.dcmread(io.BytesIO(archive.read(name)))
     np.testing.assert_array_equal(volume.voxels[7], raw.pixel_array)
+
+
+@pytest.mark.parametrize(
+    ("stored", "kind", "slope", "intercept", "hounsfield"),
+    [
+        (0, "uint16", 1, -1024, -1024),
+        (1024, "uint16", 1, -1024, 0),
+        (4095, "uint16", 1, -1024, 3071),
+        (1064, "uint16", 1, -1024, 40),
+        (24, "uint16", 1, -1024, -1000),
+        (0, "uint16", 1, -1000, -1000),
+        (2000, "uint16", 1, -1000, 1000),
+        (100, "uint16", 2, -1024, -824),
+        (1500, "uint16", 2, -1024, 1976),
+        (3, "uint16", 4, -8192, -8180),
+        (1001, "uint16", 0.5, -1024, -523.5),
+        (2049, "uint16", 0.25, -512, 0.25),
+        (-1000, "int16", 1, 0, -1000),
+        (60, "int16", 1, 0, 60),
+        (-32768, "int16", 1, 0, -32768),
+        (32767, "int16", 1, 0, 32767),
+        (-100, "int16", 1, -24, -124),
+        (-7, "int16", 3, 10, -11),
+        (50, "int16", -1, 0, -50),
+        (1200, "int16", 0.1, -100, 20),
+    ],
+)
+def test_hounsfield_units_by_hand(
+    tmp_path: Path, write_series, stored, kind, slope, intercept, hounsfield
+) -> None:
+    """Slope x stored + intercept, worked by hand; the pixels are written as they are stored."""
+    pixels = np.full((4, 5), stored, kind)
+
+    def change(k: int, dataset) -> None:
+        dataset.BitsStored, dataset.HighBit = 16, 15
+        dataset.RescaleSlope, dataset.RescaleIntercept = slope, intercept
+        dataset.PixelData = pixels.tobytes()
+
+    write_series(tmp_path / "ct", np.zeros((3, 4, 5), np.int16), change=change, stored=kind)
+    voxels = read_series(tmp_path / "ct").voxels
+    np.testing.assert_allclose(voxels, np.full((3, 4, 5), hounsfield), rtol=0, atol=2e-6)
+    if hounsfield == int(hounsfield):
+        assert (np.rint(voxels) == hounsfield).all()

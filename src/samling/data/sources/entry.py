@@ -72,6 +72,7 @@ class Entry:
         shapes: what to draw into the labels, later ones on top.
         patient, group, category, spacing_mm, modality: as in `Case`.
         part: "train", "val" or "test" where the source brings its own split.
+        labelled: False if nobody has labelled it; no shapes then mean nothing.
     """
 
     id: str
@@ -83,6 +84,7 @@ class Entry:
     spacing_mm: tuple[float, float] | None = None
     modality: Modality = "unknown"
     part: str | None = None
+    labelled: bool = True
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,11 @@ def _layers(
     """Class name -> stem -> mask files."""
     first = _subfolder(root, MASK_FOLDERS)
     if first is None:
-        raise InputError(root, "has images but no folder masks/", "put one mask per image there")
+        raise InputError(
+            root,
+            "has images but no folder masks/",
+            "put one mask per image there, or say `--as unlabelled`",
+        )
     others = sorted(path for path in root.glob(f"{first.name}_*") if path.is_dir())
     layers = {_first_class(meta): _masks_in(first, problems)}
     for folder in others:

@@ -17,6 +17,7 @@ from samling.data.sources import (
     nnunet,
     tg3k,
     tn3k,
+    unlabelled,
     usefd,
 )
 from samling.data.sources.entry import Listing
@@ -48,6 +49,7 @@ LAYOUTS: dict[str, Layout] = {
     "coco": Layout(coco.matches, coco.read, "a JSON with images, annotations, categories"),
     "folder": Layout(folder.matches, folder.read, "images/ and masks/, or x.png with x_mask.png"),
     "usefd": Layout(usefd.matches, usefd.read, "a folder per subject with image/ and mask/"),
+    "unlabelled": Layout(unlabelled.matches, unlabelled.read, "images alone; never guessed"),
 }
 
 
