@@ -37,6 +37,7 @@ class LossSection(Section):
 
     focal: float = Field(default=20.0, ge=0)
     dice: float = Field(default=1.0, ge=0)
+    cross_entropy: float = Field(default=0.0, ge=0)
     mask_iou: float = Field(default=1.0, ge=0)
     boundary: float = Field(default=2.0, ge=0)
     presence: float = Field(default=1.0, ge=0, description="automatic mode: is anything there?")
@@ -161,6 +162,23 @@ class AdaptRecipe(Section):
         return self
 
 
+class NetworkSection(Section):
+    """Which network is trained from scratch."""
+
+    kind: str = Field(default="unet", description="see models/networks/registry.py: NETWORKS")
+    width: int = Field(default=0, ge=0, le=256, description="channels it starts with; 0: as usual")
+    input_size: int = Field(default=256, ge=32, le=1024, description="px, a multiple of 32")
+
+
+class TrainRecipe(Section):
+    """Recipe of `samling train`. With `box` among the prompts the network gets a second channel."""
+
+    name: str
+    seed: int = Field(default=0, ge=0)
+    network: NetworkSection = NetworkSection()
+    training: TrainingSection = TrainingSection(prompts=("box", "automatic"))
+
+
 class EmbeddingSection(Section):
     """First stage of distillation: regress the teacher's embedding."""
 
@@ -218,7 +236,8 @@ class ComparePlan(Section):
     name: str
     stores: dict[str, str] = Field(min_length=1, description="name in tables: STORE.h5")
     methods: dict[str, str] = Field(
-        default={}, description="name in tables: run, bundle or known model; {seed} is replaced"
+        default={},
+        description="name in tables: run, bundle or known model; {seed}, {store} are replaced",
     )
     baselines: tuple[str, ...] = Field(
         default=("fill the box", "ellipse in the box"), description="see evaluation/baselines.py"

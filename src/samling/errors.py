@@ -10,6 +10,7 @@ EXTRA_OF = {
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
     **dict.fromkeys(("nibabel", "SimpleITK", "highdicom"), "volumes"),
     "skimage": "train",
+    "monai": "baselines",
 }
 """Which extra of the package brings a module that is missing."""
 

@@ -159,3 +159,18 @@ def span(text: str | None) -> tuple[int, int] | None:
     if match is None:
         raise InputError("--slices", f"'{text}' is not FIRST-LAST", "e.g. --slices 20-45")
     return int(match[1]), int(match[2])
+
+
+def say(text: object) -> None:
+    """Print a line at once, also into a pipe."""
+    print(text, flush=True)
+
+
+def split_rest(rest: list[str]) -> tuple[list[Path], list[str]]:
+    """Divide what follows a command into further stores and KEY=VALUE overrides.
+
+    >>> split_rest(["b.h5", "training.epochs=5", "runs/a=b.h5"])[1]
+    ['training.epochs=5']
+    """
+    is_override = re.compile(r"[A-Za-z_][\w.-]*=").match
+    return [Path(t) for t in rest if not is_override(t)], [t for t in rest if is_override(t)]

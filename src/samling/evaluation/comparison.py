@@ -43,7 +43,7 @@ class Compound:
 
     Args:
         rows: averaged over seeds. spread: (protocol, method) -> SD of the mean Dice over seeds.
-        costs: by method.
+        costs: by method. damage: Dice on damaged pictures, if that was asked for.
         pictures: title -> PNG.
     """
 
@@ -53,6 +53,7 @@ class Compound:
     tests: Sequence[Compared]
     spread: Mapping[tuple[str, str], float]
     costs: Mapping[str, Cost]
+    damage: Table | None = None
     pictures: Mapping[str, Path] = field(default_factory=dict)
 
 
@@ -97,6 +98,7 @@ def tables(compound: Compound, reference: str, over: MeanOver) -> list[tuple[str
     offered = [
         ("Results", _with_spread(first, scores, compound.spread)),
         ("Against the others", paired_table(compound.tests, over)),
+        ("On damaged pictures", compound.damage),
         ("Clicks", clicks_table(scores, reference, over)),
         ("Without a prompt", automatic(scores)),
         ("Outlines, pixels and lesions", details(scores, reference, over)),
@@ -109,24 +111,38 @@ def cost_table(costs: Mapping[str, Cost]) -> Table | None:
     """Weights and times by method; None without any."""
     if not costs:
         return None
-    header = ("Method", "Weights", "Encode ms", "One prompt ms", "p95 ms", "First image ms")
+    header = ("Method", "Weights", "Trained", "GMACs", "Encode ms", "One prompt ms", "p95 ms",
+              "First image ms", "Memory MB", "File MB")  # fmt: skip
     rows = tuple(
         (
             method,
-            "–" if cost.parameters is None else f"{cost.parameters:,}",
+            _whole(cost.parameters),
+            _whole(cost.trained),
+            _tenth(None if cost.macs is None else cost.macs / 1e9),
             f"{cost.encode_ms:.1f}",
             f"{cost.decode_ms:.1f}",
             f"{cost.p95_ms:.1f}",
             f"{cost.cold_ms:.1f}",
+            _tenth(cost.memory_mb),
+            _tenth(cost.file_mb),
         )
         for method, cost in costs.items()
     )
     warm = next(iter(costs.values())).images
     caption = (
         f"Medians of {warm} images after the first, on the machine named below; what else it was "
-        "doing makes times longer. p95: encoding and one prompt together."
+        "doing makes times longer. p95: encoding and one prompt together. Memory: most while it runs, "
+        "above the loaded model. File: without a base that several share. Exported: name a bundle."
     )
     return Table(header, rows, caption)
+
+
+def _whole(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def _tenth(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
 
 
 def published_table(figures: Sequence[PublishedFigure]) -> Table | None:
@@ -198,12 +214,15 @@ def _of_store(part: Compound, reference: str, over: MeanOver) -> list[Section]:
 
 
 BOXES, MATRIX, ROBUSTNESS, COST = "Box plots", "Overlays", "Robustness", "Accuracy against cost"
+DAMAGE = "Damaged pictures"
 _CAPTIONS = {
     BOXES: "Dice per image. Box: quartiles; line: median; triangle: mean; whiskers: 5th and 95th "
     "percentile; dots: images beyond them.",
     MATRIX: "Image, truth, and the answer of every method (orange) to the same prompt. The images "
     "were drawn by lot, not picked.",
     ROBUSTNESS: "Mean Dice when each side of the box is moved at random by up to so many percent.",
+    DAMAGE: "Mean Dice when the picture is as another machine, setting or export would have given it; "
+    "level 0 is the picture as it was.",
     COST: "Mean Dice with its 95% interval against the time of one image with one prompt; the area "
     "of a dot grows with the number of weights.",
 }

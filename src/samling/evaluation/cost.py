@@ -1,8 +1,11 @@
 """Cost of a method: weights, and time per image on this machine, cold and warm."""
 
+import ctypes
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +27,10 @@ class Cost:
         encode_ms, decode_ms: medians of the following ones.
         p95_ms: 95th percentile of both together.
         images: how many were timed after the first.
+        trained: weights that training changed; None if it is not known.
+        macs: multiply-adds of one image with one prompt; None where nobody can count them.
+        memory_mb: most memory above what was held before; None where the system does not tell.
+        file_mb: size of what must be stored for it, without a base that it shares.
     """
 
     parameters: int | None
@@ -32,6 +39,10 @@ class Cost:
     decode_ms: float
     p95_ms: float
     images: int
+    trained: int | None = None
+    macs: float | None = None
+    memory_mb: float | None = None
+    file_mb: float | None = None
 
     @property
     def ms(self) -> float:
@@ -47,7 +58,9 @@ def measure_cost(
     The prompt is a box over the middle half, or a click in the middle, or none, whatever the model
     takes first. Other work on the machine makes times longer: they are upper bounds.
     """
-    times = [_timed(segmenter, images[i % len(images)]) for i in range(WARM_RUNS + 1)]
+    with _peak_memory() as used:
+        times = [_timed(segmenter, images[i % len(images)]) for i in range(WARM_RUNS + 1)]
+        memory = used()
     cold, warm = times[0], 1000 * np.array(times[1:])
     return Cost(
         parameters=parameters,
@@ -56,6 +69,8 @@ def measure_cost(
         decode_ms=float(np.median(warm[:, 1])),
         p95_ms=float(np.percentile(warm.sum(axis=1), 95)),
         images=len(warm),
+        macs=_macs(segmenter, images[0]),
+        memory_mb=memory,
     )
 
 
@@ -66,6 +81,47 @@ def _timed(segmenter: Asked[E], image: NDArray[np.float32]) -> tuple[float, floa
     between = time.perf_counter()
     segmenter.segment_encoded(encoded, [prompt])
     return between - started, time.perf_counter() - between
+
+
+def _macs(segmenter: Asked[E], image: NDArray[np.float32]) -> float | None:
+    """Multiply-adds of matrix products, convolutions and attention, by PyTorch's own counter."""
+    if not hasattr(getattr(segmenter, "backend", None), "model"):
+        return None
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with counter, sdpa_kernel(SDPBackend.MATH):  # the processor's fused attention is not counted
+        _timed(segmenter, image)
+    return counter.get_total_flops() / 2
+
+
+@contextmanager
+def _peak_memory() -> Iterator[Callable[[], float | None]]:
+    """Most memory above the start, in MB: Linux resets its own record when asked."""
+    before: float | None = None
+    try:
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:  # what earlier work freed would hide what this one takes
+            trim(0)
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        before = _resident("VmRSS")
+    except OSError:  # another system, or a container that forbids it
+        pass
+
+    def used() -> float | None:
+        peak = None if before is None else _resident("VmHWM")
+        return None if peak is None or before is None else max(0.0, peak - before)
+
+    yield used
+
+
+def _resident(name: str) -> float | None:
+    """A line of /proc/self/status, in MB."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) / 1000
+    return None
 
 
 def _prompt(card: Card, height: int, width: int) -> Prompt:

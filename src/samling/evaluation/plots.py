@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from samling.atomic import atomic_path
+from samling.evaluation.calibration import Reliability
 from samling.evaluation.curves import COLOURS, MARKERS
+from samling.evaluation.damage import divided
 from samling.evaluation.statistics import Interval
 from samling.evaluation.tables import Score, describe
 
@@ -117,13 +119,70 @@ def draw_cost(points: Sequence[Priced], path: Path, title: str = "") -> Path | N
     return _saved(figure, path)
 
 
-def _figure(width: float, height: float, rows: int = 1) -> tuple[Any, Any]:
+def draw_damage(scores: Sequence[Score], path: Path) -> Path | None:
+    """Dice against the level of each damage, a panel each; None if no damage was asked for."""
+    names = list(dict.fromkeys(d[:-1] for s in scores if (d := divided(s.protocol)[1])))
+    if not names:
+        return None
+    rows, columns = -(-len(names) // 4), min(4, len(names))
+    figure, _ = _figure(1.5 + 2.2 * columns, 2.2 * rows + 0.9, rows, columns)
+    methods = list(dict.fromkeys(score.method for score in scores))
+    for axes, name in zip(figure.axes, names, strict=False):
+        for number, method in enumerate(methods):
+            points = damage_curve(scores, method, name)
+            levels, dice = [level for level, _ in points], [value for _, value in points]
+            axes.plot(levels, dice, label=method, **_style(number))
+        axes.set(title=name, xticks=range(4))
+    for axes in figure.axes[len(names) :]:
+        axes.remove()
+    low = min(axes.get_ylim()[0] for axes in figure.axes)
+    high = max(axes.get_ylim()[1] for axes in figure.axes)
+    for axes in figure.axes:  # one scale: or a small drop looks like a large one
+        axes.set_ylim(low, high)
+    figure.supxlabel("level of damage")
+    figure.supylabel("mean Dice")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=3,
+                  frameon=False, fontsize=8)  # fmt: skip
+    return _saved(figure, path)
+
+
+def damage_curve(scores: Sequence[Score], method: str, name: str) -> list[tuple[int, float]]:
+    """(level, mean Dice) of one damage, from level 0, the picture as it was."""
+    own = [(divided(s.protocol), s.dice.mean) for s in scores if s.method == method and s.dice]
+    prompts = {prompt for (prompt, damage), _ in own if damage}
+    clean = [(0, value) for (prompt, damage), value in own if not damage and prompt in prompts]
+    return sorted(clean + [(int(d[-1]), value) for (_, d), value in own if d and d[:-1] == name])
+
+
+def draw_reliability(diagrams: Mapping[str, Reliability], path: Path) -> Path:
+    """Predicted against observed means per bin; on the diagonal is what is calibrated."""
+    figure, axes = _figure(5.2, 4.6)
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
+    for number, (name, found) in enumerate(diagrams.items()):
+        label = f"{name} (error {found.error:.3f})"
+        axes.plot(found.predicted, found.observed, label=label, **_style(number))
+    axes.set(xlabel="predicted", ylabel="observed", xlim=(0, 1), ylim=(0, 1))
+    axes.legend(frameon=False, fontsize=8)
+    return _saved(figure, path)
+
+
+def draw_risk(curves: Mapping[str, tuple[Any, Any]], path: Path) -> Path:
+    """Mean 1 - Dice of what is kept against the share kept, the surest first."""
+    figure, axes = _figure(5.2, 3.6)
+    for number, (name, (share, risk)) in enumerate(curves.items()):
+        axes.plot(share, risk, label=name, color=COLOURS[number % len(COLOURS)], linewidth=1.6)
+    axes.set(xlabel="share of objects kept, the surest first", ylabel="1 - mean Dice of these")
+    axes.legend(frameon=False, fontsize=9)
+    return _saved(figure, path)
+
+
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, 1)
+    axes = figure.subplots(rows, columns)
     for one in figure.axes:
         one.grid(alpha=0.3)
         one.spines[["top", "right"]].set_visible(False)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from samling.data.case import Case
 from samling.errors import InputError
+from samling.evaluation.damage import DAMAGES, LEVELS, divided
 from samling.evaluation.metrics import dice
 from samling.inference.card import Card, PromptKind
 from samling.inference.segmenter import EncodedImage, Object
@@ -21,6 +22,9 @@ MOST_CLICKS = 20
 """Of `noc`: an image that has not reached its Dice by then counts as so many."""
 ALL = ("box", "jitter5", "jitter10", "jitter20", "point1", "point3", "point5", "noc90", "auto")
 """What `all` stands for."""
+DAMAGED = ("box", *(f"box~{name}{level}" for name in DAMAGES for level in LEVELS))
+"""What `damaged` stands for."""
+GROUPS = {"all": ALL, "damaged": DAMAGED}
 E = TypeVar("E")
 
 
@@ -92,6 +96,7 @@ def kind_of(protocol: str) -> PromptKind:
     Raises:
         InputError: there is no such protocol.
     """
+    protocol, _ = divided(protocol)
     if protocol == "auto":
         return "automatic"
     try:
@@ -140,17 +145,18 @@ def clicking(protocol: str) -> tuple[int, float]:
 
 
 def expand(protocols: Sequence[str]) -> list[str]:
-    """Names of protocols, each once; `all` stands for `ALL`.
+    """Names of protocols, each once; `all` stands for `ALL`, `damaged` for `DAMAGED`.
 
     Raises:
         InputError: there is no such protocol, or none is given.
     """
     if not protocols:
         raise InputError("--prompts", "are empty", "give e.g. box,jitter10,point1,auto")
-    names = [name for given in protocols for name in (ALL if given == "all" else (given,))]
+    names = [name for given in protocols for name in GROUPS.get(given, (given,))]
     for name in names:
         kind_of(name)
-    return list(dict.fromkeys(names))
+    whole = [divided(name)[0] for name in names]  # level 0, which every damage is compared with
+    return list(dict.fromkeys([*whole, *names]))
 
 
 def union(objects: Sequence[Object], shape: tuple[int, ...]) -> BoolArray:

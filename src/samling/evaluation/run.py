@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from samling.data.case import Case
 from samling.data.splits import TestSplit, ValSplit
 from samling.evaluation.baselines import GEOMETRIC, baseline
+from samling.evaluation.damage import damaged, divided
 from samling.evaluation.metrics import (
     TOLERANCE_MM,
     TOLERANCE_PX,
@@ -22,7 +23,16 @@ from samling.evaluation.metrics import (
     precision,
     sensitivity,
 )
-from samling.evaluation.protocols import Answer, Asked, E, ask, kind_of, seen_by, truth
+from samling.evaluation.protocols import (
+    Answer,
+    Asked,
+    E,
+    ask,
+    generator,
+    kind_of,
+    seen_by,
+    truth,
+)
 from samling.evaluation.surface import surface_distances
 from samling.prompts.sampling import components
 
@@ -95,7 +105,7 @@ def evaluate_segmenter(
     progress: Progress = lambda message: None,
     seen: Seen = lambda case, protocol, answer: None,
 ) -> list[Row]:
-    """Measure a segmenter: each image is encoded once and decoded for every protocol.
+    """Measure a segmenter: each image is encoded once (and once per damage, see `damage`).
 
     Args:
         store: the cases, with labels.
@@ -112,10 +122,16 @@ def evaluate_segmenter(
     name = method or segmenter.card.name
 
     def rows_of(case: Case) -> list[Row]:
-        encoded = segmenter.encode(seen_by(segmenter, case))
+        image = seen_by(segmenter, case)
         rows = []
+        before = None
         for kind in protocols:
-            answer = ask(segmenter, encoded, case, kind, seed)
+            asked, damage = divided(kind)
+            if damage != before:
+                rng = generator(seed, case.id, damage)
+                encoded = segmenter.encode(damaged(image, damage, rng))
+                before = damage
+            answer = ask(segmenter, encoded, case, asked, seed)
             rows.append(row_of(case, name, kind, answer))
             if answer is not None:
                 seen(case, kind, answer)
@@ -125,6 +141,7 @@ def evaluate_segmenter(
 
     for protocol in protocols:
         kind_of(protocol)
+    protocols = sorted(protocols, key=lambda protocol: divided(protocol)[1])  # encode each once
     return _over(store, split, rows_of, name, progress)
 
 

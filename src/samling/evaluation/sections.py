@@ -46,6 +46,7 @@ class Evaluation:
         sheets: best, median, worst -> PNG.
         curves: PNG, or None.
         robustness: PNG of Dice against jitter, or None.
+        damage: Dice on damaged pictures, and damage_curves: PNG, or None.
         over: what the means are over.
     """
 
@@ -61,6 +62,8 @@ class Evaluation:
     sheets: dict[str, Path] = field(default_factory=dict)
     curves: Path | None = None
     robustness: Path | None = None
+    damage: Table | None = None
+    damage_curves: Path | None = None
     over: MeanOver = "image"
 
     @property
@@ -103,6 +106,7 @@ def sections(evaluation: Evaluation) -> list[Section]:
         Section("What the numbers mean", [Points(tuple(meaning(evaluation)))]),
         Section("Against the others", _present(paired_table(evaluation.tests, over))),
         Section("If the box is not tight", _robustness(evaluation)),
+        Section("On damaged pictures", _damaged(evaluation)),
         Section("Clicks", _present(clicks_table(scores, name, over))),
         Section("Without a prompt", _present(automatic(scores))),
         Section("By category", _present(divided)),
@@ -204,6 +208,13 @@ def _robustness(evaluation: Evaluation) -> list[Picture]:
         "the box's extent, with 95% intervals. A flat curve: the model does not lean on the box."
     )
     return [Picture(evaluation.robustness, "Dice against the jitter of the box", caption)]
+
+
+def _damaged(evaluation: Evaluation) -> list[Table | Picture]:
+    if evaluation.damage is None or evaluation.damage_curves is None:
+        return []
+    caption = "Mean Dice against the level of each damage; labels and prompts unchanged."
+    return [evaluation.damage, Picture(evaluation.damage_curves, "Dice against damage", caption)]
 
 
 def _curves(evaluation: Evaluation) -> list[Picture]:

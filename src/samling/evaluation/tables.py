@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from samling.atomic import atomic_path
+from samling.evaluation.damage import divided
 from samling.evaluation.metrics import HD95_VARIANT, TOLERANCE_MM, TOLERANCE_PX
 from samling.evaluation.protocols import MOST_CLICKS, clicking
 from samling.evaluation.report import Table
@@ -196,6 +197,36 @@ def details(scores: Sequence[Score], model: str, over: MeanOver = "image") -> Ta
     if all(score.hd95_mm is None for score in scores):
         columns = [column for column in columns if not column[0].endswith(" mm")]
     return _table(columns, _clicked_out(scores), model, means_are(over))
+
+
+def undamaged(scores: Sequence[Score]) -> list[Score]:
+    """Those of pictures as they were."""
+    return [score for score in scores if not divided(score.protocol)[1]]
+
+
+def damage_table(scores: Sequence[Score]) -> Table | None:
+    """Mean Dice by method, damage and level; None if no damage was asked for."""
+    found: dict[tuple[str, str, str], dict[str, Score]] = {}
+    for score in scores:
+        prompt, damage = divided(score.protocol)
+        if damage:
+            found.setdefault((score.method, prompt, damage[:-1]), {})[damage[-1]] = score
+    if not found:
+        return None
+    whole = {(s.method, s.protocol): s for s in undamaged(scores)}
+    rows = tuple(
+        (
+            method,
+            describe(prompt),
+            name,
+            _mean(clean.dice, 3) if (clean := whole.get((method, prompt))) else "–",
+            *(_mean(levels[n].dice, 3) if n in levels else "–" for n in "123"),
+        )
+        for (method, prompt, name), levels in found.items()
+    )
+    header = ("Method", "Prompt", "Damage", "As it was", "Level 1", "Level 2", "Level 3")
+    caption = "Mean Dice on damaged pictures, labels and prompts unchanged; see docs/metrics.md."
+    return Table(header, rows, caption, text_columns=(0, 1, 2))
 
 
 def clicks_table(scores: Sequence[Score], model: str, over: MeanOver = "image") -> Table | None:

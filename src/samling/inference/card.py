@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from samling.atomic import write_text
 from samling.data.intensity import Intensity
 from samling.errors import InputError
+from samling.inference.expectation import Calibration
 from samling.prompts.frame import Fit
 from samling.prompts.prompt import TokenPadding
 
@@ -73,9 +74,15 @@ class Card(BaseModel):
     split_hash: str | None = Field(default=None, description="hash of the split trained on")
     trained_on: tuple[str, ...] = Field(default=(), description="names of the stores trained on")
     licence: str = "unknown"
+    calibration: Calibration | None = Field(
+        default=None, description="how far its quality can be trusted: `samling calibrate`"
+    )
     adapter: AdapterSettings | None = None
     own_adapter: AdapterSettings | None = Field(
         default=None, description="adapters that are part of the base itself, trained with it"
+    )
+    network: dict[str, int | str | bool] | None = Field(
+        default=None, description="trained from scratch: see models/networks/network.py"
     )
 
     @property

@@ -21,6 +21,10 @@ COLUMNS = (
     "class",
     "score",
     "quality",
+    "expected_dice",
+    "expected_low",
+    "expected_high",
+    "look",
     "area_px",
     "area_mm2",
     "longest_diameter_px",
@@ -184,6 +188,7 @@ def _row(
         "class": found.class_name,
         "score": f"{found.score:.4f}",
         "quality": f"{found.quality:.4f}",
+        **_expected(found),
         "area_px": size.area_px,
         "area_mm2": _rounded(size.area_mm2),
         "longest_diameter_px": _rounded(size.longest_diameter_px),
@@ -192,6 +197,15 @@ def _row(
         "spacing_row_mm": spacing_mm[0] if spacing_mm else None,
         "spacing_column_mm": spacing_mm[1] if spacing_mm else None,
     }
+
+
+def _expected(found: Object) -> dict[str, object]:
+    """Columns of a calibrated model; they stay empty otherwise."""
+    if found.expected is None:
+        return {}
+    dice, low, high = (f"{value:.3f}" for value in found.expected)
+    look = "yes" if found.expected.look else "no"
+    return {"expected_dice": dice, "expected_low": low, "expected_high": high, "look": look}
 
 
 def _rounded(value: float | None) -> str | None:

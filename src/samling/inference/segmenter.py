@@ -1,7 +1,7 @@
 """Segmenter: images and prompts in, objects at the image's own size out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ from samling.errors import InputError
 from samling.inference.arrays import grey, prompts_of
 from samling.inference.backend import Backend, Encoding
 from samling.inference.card import Card, PromptKind
+from samling.inference.expectation import Expected
 from samling.inference.regions import box_around, objects_at_most, regions_in_reach
 from samling.prompts.frame import Frame
 from samling.prompts.prompt import Prompt
@@ -74,6 +75,7 @@ class Object:
         presence: probability that the image holds any object; None if the model does not say.
         box: (x0, y0, x1, y1) around the mask in pixels, x1 and y1 exclusive; None if it is empty.
         class_name: one of the card's classes.
+        expected: Dice with an interval; None if the model was not calibrated for this kind of prompt.
     """
 
     mask: NDArray[np.bool_]
@@ -82,6 +84,12 @@ class Object:
     presence: float | None
     box: tuple[int, int, int, int] | None
     class_name: str
+    expected: Expected | None = None
+
+    @property
+    def certainty(self) -> float:
+        """What calibration goes by: quality, times presence where the model says it."""
+        return self.quality * (1.0 if self.presence is None else self.presence)
 
 
 class Segmenter:
@@ -151,17 +159,18 @@ class Segmenter:
         for prompt in prompts:
             if self.zooms(prompt):
                 logits, quality = self.decode_zoomed(encoded, prompt)
-                objects.append(self.object_of(logits, prompt, quality, encoded))
+                objects.append(self._object(logits, prompt, quality, encoded))
                 continue
             low, quality = next(decoded)
             if prompt.automatic:
                 index = prompt.class_index or 0
                 low = self._inside(low, index, encoded)
                 low = low if settle is None else settle(low, index)
-                objects += find_objects(low, float(quality), encoded, self.card, index)
+                found = find_objects(low, float(quality), encoded, self.card, index)
+                objects += [self._expecting(item, "automatic") for item in found]
             else:
                 logits = encoded.frame.logits_to_original(low[None])[0]
-                objects.append(self.object_of(logits, prompt, float(quality), encoded))
+                objects.append(self._object(logits, prompt, float(quality), encoded))
         return objects
 
     def answered(self, encoded: EncodedImage, prompts: Sequence[Prompt]) -> list[Prompt]:
@@ -260,6 +269,8 @@ class Segmenter:
             else:
                 logits = self.decode(encoded, [prompt])[0][0]
             np.maximum(whole, logits, out=whole)
+        calibration = self.card.calibration
+        whole /= 1.0 if calibration is None else calibration.temperature
         return 1.0 / (1.0 + np.exp(-whole.clip(-60, 60)))
 
     def finds_nothing(self, encoded: EncodedImage) -> bool:
@@ -342,12 +353,11 @@ class Segmenter:
         whole[top:bottom, left:right] = logits[0]
         return whole, float(quality[0])
 
-    def object_of(
+    def _object(
         self, logits: NDArray[np.float32], prompt: Prompt, quality: float, encoded: EncodedImage
     ) -> Object:
-        """(H, W) logits of one prompt as an object."""
         mask = self.cut(logits, prompt)
-        return Object(
+        made = Object(
             mask=mask,
             score=min(max(quality, 0.0), 1.0),
             quality=quality,
@@ -355,6 +365,13 @@ class Segmenter:
             box=box_around(mask),
             class_name=self.card.classes[0],
         )
+        return self._expecting(made, "points" if prompt.box is None else "box")
+
+    def _expecting(self, found: Object, kind: PromptKind) -> Object:
+        """The object with what calibration says of its Dice, where there is one."""
+        calibration = self.card.calibration
+        curve = None if calibration is None else calibration.curves.get(kind)
+        return found if curve is None else replace(found, expected=curve.expect(found.certainty))
 
 
 def _kinds(prompt: Prompt) -> list[PromptKind]:

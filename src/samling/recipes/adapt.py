@@ -168,6 +168,7 @@ def adapted_card(settings: AdaptRecipe, base: Base, stores: list[Store]) -> Card
         "window_hu": _window(settings),
         "clahe": settings.intensity.clahe,
         "slices": settings.intensity.slices,
+        "calibration": None,
         "classes": settings.classes.names or common,
         "automatic": apart if settings.classes.names else "together",
         "split_hash": "+".join([*hashes, *(store.splits.hash for store in stores)]),

@@ -22,6 +22,7 @@ from samling.models.architectures import ARCHITECTURES
 from samling.models.checkpoints import load_published
 from samling.models.families import FAMILIES, Reference, refer
 from samling.models.key_maps import litemedsam_state
+from samling.models.networks.network import Network
 from samling.models.sam import Sam
 from samling.models.tiny_vit import fold_norms
 from samling.models.vit import GatedAdapter
@@ -235,6 +236,7 @@ class Trainee:
     injection: InPlace | None
     extra: list[str] = field(default_factory=list)
     answers: Answers = TOGETHER
+    learns_norms = False  # batch norms of a frozen base stay as they are
 
     def parameters(self) -> list[nn.Parameter]:
         """Everything the optimiser changes."""
@@ -329,13 +331,15 @@ def trainee(
     return Trainee(model, inject_section(model, section), extra, layers.answers)
 
 
-def load_torch(model: str | Path) -> tuple[Sam, Card]:
-    """A base by name, a distilled base, or an adapted run, ready to predict.
+def load_torch(model: str | Path) -> tuple[Sam | Network, Card]:
+    """A base by name, a distilled base, an adapted run or a trained network, ready to predict.
 
     Raises:
         InputError: unknown, damaged, or the adapter belongs to another base (both are named).
     """
     folder = Path(model)
+    if (folder / "network.json").is_file():
+        return load_network(folder)
     if not (folder / "adapter.json").is_file():
         base = load_base(model)
         return base.model, base.card
@@ -366,6 +370,25 @@ def trained_parts(card: Card) -> tuple[AdapterSection, DecoderPart, bool, NewLay
     layers = NewLayers(Answers(names, card.automatic == "nested"), fusion, anatomy)
     section = AdapterSection.model_validate(settings)
     return section, "last" if decoder == "last" else bool(decoder), encoder, layers
+
+
+def load_network(folder: Path) -> tuple[Network, Card]:
+    """A network trained by `samling train`.
+
+    Raises:
+        InputError: damaged, altered, or of an architecture unknown here.
+    """
+    card, path = Card.read(folder / "network.json"), folder / "network.safetensors"
+    if card.network is None:
+        raise InputError(folder / "network.json", "names no network", "train it again")
+    made = card.network
+    width, boxes = int(made["width"]), bool(made["boxes"])
+    model = Network(str(made["kind"]), width=width, boxes=boxes, input_size=card.input_size)
+    state = read_state(path)
+    if sha256_of_tensors(state) != card.base_sha256:
+        raise InputError(path, "was altered since it was made", "train it again")
+    load_strict(model, state, str(path))
+    return model.eval(), card
 
 
 def _base_of(folder: Path, card: Card) -> str:

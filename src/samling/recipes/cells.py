@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import math
 import time
 import zlib
 from collections.abc import Callable
@@ -24,13 +25,13 @@ from samling.evaluation.protocols import Answer, Asked, kind_of
 from samling.evaluation.run import Row, evaluate_segmenter
 from samling.models.families import refer, weights_in
 from samling.prompts.prompt import Prompt
-from samling.recipes.evaluate import check_no_leak, check_units
+from samling.recipes.evaluate import check_units, refuse_leaks
 
 if TYPE_CHECKING:
     from samling.data.splits import TestSplit, ValSplit
     from samling.data.store import Store
 
-SCHEMA = 1
+SCHEMA = 2
 """Raise it when a metric, a protocol or a baseline changes: then every cell is measured again."""
 WEIGHTS = ("*.safetensors", "*.onnx", "*.json")
 Progress = Callable[[str], None]
@@ -102,14 +103,13 @@ def measure_cell(
     Raises:
         InputError: the model cannot be loaded, or has seen these images (both say which).
     """
-    key = _key(cell, store, part)
-    path = folder / cell.file
+    key, path = _key(cell, store, part), folder / cell.file
     found = _read(path, key)
     missing = [name for name in cell.protocols if name not in found.rows]
     if not missing:
         return found
     segmenter = load()
-    check_no_leak(segmenter.card, store, cell.model)
+    refuse_leaks(segmenter.card, store, cell.model, part, say)
     check_units(segmenter.card, store, part.ids, cell.model)
     store.neighbours = segmenter.card.slices == 3
     able = [name for name in missing if kind_of(name) in segmenter.card.prompts]
@@ -129,7 +129,8 @@ def measure_cell(
         found.rows[name] = [row for row in rows if row.protocol == name]
     if found.cost is None:
         images = [store.case(id).image for id in drawn_by_lot(part.ids)]
-        found.cost = measure_cost(segmenter, images, _parameters(segmenter))
+        cost = measure_cost(segmenter, images, _parameters(segmenter))
+        found.cost = replace(cost, trained=_trained(cell.model), file_mb=_file_mb(cell.model))
     _write(path, key, found)
     return found
 
@@ -203,6 +204,28 @@ def _parameters(segmenter: Asked[Any]) -> int | None:
     if module is not None:
         return sum(weight.numel() for weight in module.parameters())
     return 0 if backend is None else None
+
+
+def _trained(model: str) -> int | None:
+    """Weights in the file of an adapter or of a network trained from scratch."""
+    for name in ("adapter", "network"):
+        path = Path(model) / f"{name}.safetensors"
+        if path.is_file():
+            from safetensors import safe_open
+
+            with safe_open(path, framework="np") as stream:
+                shapes = [stream.get_slice(key).get_shape() for key in stream.keys()]  # noqa: SIM118
+            return sum(math.prod(shape) for shape in shapes)
+    return None
+
+
+def _file_mb(model: str) -> float | None:
+    """Megabytes of a model's weights, or of a whole bundle in one file; None for a name."""
+    path = Path(model)
+    if path.is_file():
+        return path.stat().st_size / 1e6
+    sizes = [file.stat().st_size for pattern in WEIGHTS[:2] for file in path.glob(pattern)]
+    return sum(sizes) / 1e6 if sizes else None
 
 
 def _packed(mask: NDArray[np.bool_]) -> dict[str, Any]:

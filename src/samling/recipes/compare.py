@@ -16,6 +16,7 @@ from samling.evaluation.baselines import BASELINES, baseline
 from samling.evaluation.comparison import (
     BOXES,
     COST,
+    DAMAGE,
     MATRIX,
     ROBUSTNESS,
     Compound,
@@ -28,14 +29,15 @@ from samling.evaluation.comparison import (
     tables,
 )
 from samling.evaluation.cost import Cost
+from samling.evaluation.damage import divided
 from samling.evaluation.formats import csv_text, latex, markdown
 from samling.evaluation.matrix import drawn_by_lot, write_matrix
 from samling.evaluation.paired import compare_methods, corrected
-from samling.evaluation.plots import Priced, draw_boxes, draw_cost, draw_robustness
+from samling.evaluation.plots import Priced, draw_boxes, draw_cost, draw_damage, draw_robustness
 from samling.evaluation.protocols import Asked, expand
 from samling.evaluation.report import write_report
 from samling.evaluation.run import Row
-from samling.evaluation.tables import summarise, write_values
+from samling.evaluation.tables import damage_table, summarise, undamaged, write_values
 from samling.models.families import FAMILIES
 from samling.recipes.cells import Cell, Measured, measure_cell
 from samling.recipes.evaluate import split_part, touch_test
@@ -176,8 +178,8 @@ def _cells(plan: ComparePlan, protocols: tuple[str, ...], folder: Path) -> list[
         for store in plan.stores:
             for seed in plan.seeds:
                 repeats = seed == plan.seeds[0] or "{seed}" in model
-                asked = [p for p in protocols if repeats or re.search(r"\d", p)]
-                path = model.replace("{seed}", str(seed))
+                asked = [p for p in protocols if repeats or re.search(r"\d", p.partition("~")[0])]
+                path = model.replace("{seed}", str(seed)).replace("{store}", store)
                 if name in plan.methods:
                     path = _placed(path, folder)
                 if asked:
@@ -217,7 +219,9 @@ def _compound(
                 costs.setdefault(method, found.cost)
     order = {protocol: i for i, protocol in enumerate(expand(plan.prompts))}
     rows = sorted(over_seeds(by_seed), key=lambda row: order[row.protocol])
-    scores = summarise(rows, 0, plan.mean)
+    every = summarise(rows, 0, plan.mean)
+    scores = undamaged(every)
+    rows = [row for row in rows if not divided(row.protocol)[1]]
     first = next(iter(order))
     slug = re.sub(r"\W+", "-", name)
     priced = [
@@ -226,6 +230,7 @@ def _compound(
         if s.protocol == first and s.dice and s.method in costs
     ]
     drawn = {
+        DAMAGE: draw_damage(every, out / f"damage_{slug}.png"),
         ROBUSTNESS: draw_robustness(scores, out / f"robustness_{slug}.png"),
         BOXES: draw_boxes(dice_values(rows), out / f"boxes_{slug}.png"),
         COST: draw_cost(priced, out / f"cost_{slug}.png"),
@@ -238,6 +243,7 @@ def _compound(
         tests=compare_methods(rows, reference, 0, plan.mean),
         spread=seed_spread(by_seed),
         costs=costs,
+        damage=damage_table(every),
         pictures={title: path for title, path in drawn.items() if path is not None},
     )
 

@@ -9,6 +9,7 @@ import torch
 from samling.config import AdapterSection, DistillRecipe, load_recipe
 from samling.data.batches import Planes
 from samling.data.store import Store
+from samling.errors import InputError
 from samling.inference.card import Card
 from samling.models.sam import Sam
 from samling.models.tiny_vit import fold_norms
@@ -54,10 +55,10 @@ def distill(
     teacher's square (its fit); what surrounds them is black, whatever the teacher is shown. Stage 1
     (`out`/embedding) needs no labels, and takes images without any: the student's embedding is
     regressed on the teacher's, cached once. Stage 2 (`out`/decoder) tunes with simulated prompts.
-    The result is a base: base.safetensors and base.json. An interrupted run goes on where it stopped.
+    An interrupted run goes on where it stopped.
 
     Returns:
-        The run folder, usable as `--base`.
+        The run folder with base.safetensors and base.json, usable as `--base`.
 
     Raises:
         InputError: bad recipe, store or teacher; the teacher does not suit the student; no cases;
@@ -78,22 +79,16 @@ def distill(
         if settings.embedding.epochs:
             everything = read_training(opened, model.input_size, replace(seeing, unlabelled=True))
             _imitate(model, master.to(device), master_card, settings, *everything, out, report)
-        unlabelled = not settings.decoder.epochs  # then nobody looks at labels
-        seeing = replace(seeing, unlabelled=unlabelled)
-        train, val = read_training(opened, model.input_size, seeing)
-        threshold = tune(model, settings, train, val, out, report)
+        if not settings.decoder.epochs:  # nobody will look at labels
+            seeing = replace(seeing, unlabelled=True)
+        planes = read_training(opened, model.input_size, seeing)
+        threshold = tune(model, settings, *planes, out, report)
         card = _card(settings, student.card, master_card, opened, threshold)
         save_base(out, model, card)
         draw_curves(out / "decoder")
         if settings.decoder.epochs:
             shutil.copyfile(out / "decoder" / "curves.png", out / "curves.png")
     return out
-
-
-def _teacher(name: str) -> tuple[Sam, Card]:
-    """Of an adapted teacher the card names the base's hash; the cache must know the adapter too."""
-    master, card = load_torch(name)
-    return master, card.model_copy(update={"base_sha256": sha256_of_tensors(master.state_dict())})
 
 
 def _student(settings: DistillRecipe) -> Base:
@@ -193,3 +188,13 @@ def _card(
         "licence": f"teacher {teacher.licence}; data {', '.join(s.licence for s in stores)}",
     }
     return Card.model_validate(student.model_dump() | changes)
+
+
+def _teacher(name: str) -> tuple[Sam, Card]:
+    """The model, and its card with the hash of all its weights."""
+    model, card = load_torch(name)
+    if not isinstance(model, Sam):
+        raise InputError(name, "has no image encoder to learn from", "name a SAM as teacher")
+    # Of an adapted teacher the card names the base's hash; the cache must know the adapter too
+    whole = sha256_of_tensors(model.state_dict())
+    return model, card.model_copy(update={"base_sha256": whole})

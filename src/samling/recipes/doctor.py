@@ -4,7 +4,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from samling.cache import WEIGHT_FILES, cache_folder
+from samling.errors import InputError
 from samling.inference.segmenter import Segmenter
 from samling.prompts.prompt import Prompt
 from samling.recipes.fetch import PUBLISHED, is_published
@@ -45,13 +46,32 @@ class DoctorReport:
 
     def text(self) -> str:
         """One screen for people."""
-        width = max(len(name) for section in self.sections for name, _ in section.rows) + 2
+        names = [name for section in self.sections for name, _ in section.rows]
+        width = max(map(len, names), default=0) + 2
         lines: list[str] = []
         for section in self.sections:
             lines += [section.title, *(f"  {name:<{width}}{said}" for name, said in section.rows)]
         return "\n".join(lines + ([self.data] if self.data else []))
 
     __str__ = text
+
+
+def examine(data: Sequence[Path]) -> DoctorReport:
+    """`doctor` for one data set or none; for stores, every picture that is in two places.
+
+    Raises:
+        InputError: as in `doctor`; several data sets that are no stores.
+    """
+    if not data or data[0].suffix != ".h5":
+        if len(data) > 1:
+            raise InputError(
+                data[1], "is one too many", "give one data set, or several stores (.h5)"
+            )
+        return doctor(*data)
+    from samling.recipes.leaks import between_stores
+
+    leaks = between_stores(list(data))
+    return DoctorReport((), "\n".join(map(str, leaks)), sum(len(leak.pairs) for leak in leaks))
 
 
 def doctor(data: Path | None = None) -> DoctorReport:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from samling.atomic import write_text
 from samling.errors import InputError
 from samling.evaluation.curves import draw_curves
-from samling.evaluation.plots import draw_robustness
+from samling.evaluation.damage import divided
+from samling.evaluation.plots import draw_damage, draw_robustness
 from samling.evaluation.protocols import AnySegmenter, expand, kind_of
 from samling.evaluation.report import write_report
 from samling.evaluation.results import as_json, as_markdown, facts_of, provenance
@@ -20,9 +21,10 @@ from samling.evaluation.run import Row, evaluate_baselines, evaluate_segmenter
 from samling.evaluation.sections import Evaluation, lead, sections
 from samling.evaluation.sheets import draw_sheets
 from samling.evaluation.statistics import MeanOver
-from samling.evaluation.tables import summarise, write_csv
+from samling.evaluation.tables import damage_table, summarise, undamaged, write_csv
 from samling.inference.card import Card
 from samling.inference.segmenter import Segmenter
+from samling.recipes.leaks import refuse_seen_images
 from samling.training.log import environment
 
 if TYPE_CHECKING:
@@ -99,7 +101,7 @@ def evaluate(
     part = split_part(opened, split, store)
     load = load or _loader()
     segmenter = load(str(model))
-    check_no_leak(segmenter.card, opened, model)
+    refuse_leaks(segmenter.card, opened, model, part, say)
     check_units(segmenter.card, opened, part.ids, model)
     opened.neighbours = segmenter.card.slices == 3
     segmenter = for_class(segmenter, opened, counting.class_name)
@@ -157,6 +159,18 @@ def _through_window(base: AnySegmenter, card: Card) -> AnySegmenter:
     if card.window_hu is None or not isinstance(base, Segmenter):
         return base
     return Segmenter(base.backend, base.card.model_copy(update={"window_hu": card.window_hu}))
+
+
+def refuse_leaks(
+    card: Card, store: "Store", model: str, part: "ValSplit | TestSplit", say: Progress
+) -> None:
+    """Refuse a model that may have been trained on images to be measured: by split, then by content.
+
+    Raises:
+        InputError: saying which.
+    """
+    check_no_leak(card, store, model)
+    refuse_seen_images(str(model), store, part.ids, say)
 
 
 def check_no_leak(card: Card, store: "Store", model: str) -> None:
@@ -326,7 +340,8 @@ def _write(
         "seconds": measured.seconds,
         "environment": environment(),
     }
-    scores = summarise(measured.rows, SEED, over)
+    every = summarise(measured.rows, SEED, over)
+    scores = undamaged(every)
     evaluation = Evaluation(
         model=measured.name,
         given=given[0],
@@ -334,7 +349,9 @@ def _write(
         store=store.name,
         store_file=given[1],
         scores=scores,
-        rows=measured.rows,
+        rows=[row for row in measured.rows if not divided(row.protocol)[1]],
+        damage=damage_table(every),
+        damage_curves=draw_damage(every, out / "damage.png"),
         notes=measured.notes,
         provenance=provenance(facts),
         sheets=sheets,

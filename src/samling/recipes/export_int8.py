@@ -59,7 +59,8 @@ def in_eight_bits(
 
 
 def _made(bundle: Bundle, maker: Quantiser, layers: Sequence[str]) -> Bundle:
-    card = bundle.card.model_copy(update={"precision": "int8"})
+    # How far quality can be trusted was measured on the model in floats
+    card = bundle.card.model_copy(update={"precision": "int8", "calibration": None})
     encoder = slim(maker.quantise(layers), half=True)
     return Bundle(encoder, slim(bundle.decoder, half=True), card)
 

@@ -128,6 +128,8 @@ def mask_terms(
         terms["bce"] = bce(logits, wanted, importance)
     if weights.dice:
         terms["dice"] = dice(logits, wanted)
+    if weights.cross_entropy:
+        terms["cross_entropy"] = F.binary_cross_entropy_with_logits(logits, wanted)
     if weights.mask_iou:
         terms["mask_iou"] = mask_iou(logits, wanted, decoded.quality.float().squeeze(1))
     if weights.boundary:

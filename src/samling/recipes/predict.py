@@ -241,6 +241,7 @@ class Run:
                 path, plane.pixels, objects, spacing_mm=plane.spacing_mm, frame=number, stem=stem
             )
             found += len(objects)
+            self.notes += _expectations(path, number, objects)
             if "dicom-seg" in self.options.volume.formats:
                 drawn.append(self.results.class_numbers(path, plane.pixels.shape, objects))
         if drawn:
@@ -261,6 +262,18 @@ class Run:
         author = Author(card.name, samling.__version__, prompted)
         write_seg(target, labels, [read_header(path)], card.classes, author, plane.spacing_mm)
         self.results.wrote(target)
+
+
+def _expectations(path: Path, frame: int | None, objects: Sequence[Object]) -> list[str]:
+    """What to expect of each object of a calibrated model, and whether to look at it."""
+    name = str(path) if frame is None else f"{path} frame {frame}"
+    return [
+        f"{name}, object {number}: expected Dice {item.expected.dice:.2f} "
+        f"({item.expected.low:.2f} to {item.expected.high:.2f})"
+        + (": look at it" if item.expected.look else "")
+        for number, item in enumerate(objects, start=1)
+        if item.expected is not None
+    ]
 
 
 def _predict_plane(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,15 +25,13 @@ from samling.data.intensity import Intensity
 from samling.data.splits import TrainSplit, ValSplit
 from samling.data.store import Store
 from samling.errors import InputError
-from samling.models.contract import Embedding
-from samling.models.sam import Sam
+from samling.models.contract import Embedding, Promptable
 from samling.prompts.frame import Fit
-from samling.recipes.build import Trainee
-from samling.recipes.objective import TOGETHER, Answers, prompted_terms, weighted_sum
+from samling.recipes.objective import Answers, prompted_terms, weighted_sum
 from samling.recipes.validation import best_threshold, score
 from samling.training.distributed import gathered, own_rows, world
 from samling.training.loop import Schedule, Task, Terms, best_precision, fit, precision
-from samling.training.randomness import generator
+from samling.training.randomness import generator, seed_weights
 
 Report = Callable[[str], None]
 
@@ -57,6 +56,37 @@ class Seeing:
     seed: int = 0
     fit: Fit = "pad"
     unlabelled: bool = False
+
+
+class Learner(Protocol):
+    """What is trained: an adapted base (`build.Trainee`) or a network from scratch."""
+
+    @property
+    def model(self) -> Promptable:
+        """The segmenter."""
+        ...
+
+    @property
+    def answers(self) -> Answers:
+        """Which classes automatic mode tells apart."""
+        ...
+
+    @property
+    def learns_norms(self) -> bool:
+        """Whether batch norms follow the data, and dropout is on, while training."""
+        ...
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Everything the optimiser changes."""
+        ...
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The weights to checkpoint."""
+        ...
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Put such weights back."""
+        ...
 
 
 def read_training(
@@ -125,7 +155,7 @@ def trained_prompts(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def run_training(
-    adapted: Trainee,
+    adapted: Learner,
     settings: TrainingSection,
     train: Planes,
     val: Planes,
@@ -135,8 +165,8 @@ def run_training(
     report: Report,
     save_best: Callable[[], None],
 ) -> None:
-    """Prompted training of whatever `adapted` leaves trainable; batch norms stay as they are."""
-    model = adapted.model.eval()
+    """Prompted training of whatever `adapted` leaves trainable."""
+    model = adapted.model
     parameters = adapted.parameters()
     device = parameters[0].device
     kind = _precision(settings, device)
@@ -146,9 +176,7 @@ def run_training(
     )
     closer = close_ups(val, settings.zoom) if settings.zoom else None
     task = Task(
-        epoch_steps=partial(
-            _epoch_steps, model, settings, train, seed, device, kind, adapted.answers
-        ),
+        epoch_steps=partial(_epoch_steps, adapted, settings, train, seed, device, kind),
         validate=partial(score, model, settings, val, closer, seed, kind, adapted.answers),
         state=adapted.state,
         load_state=adapted.load_state,
@@ -164,15 +192,15 @@ def run_training(
 
 
 def _epoch_steps(
-    model: Sam,
+    adapted: Learner,
     settings: TrainingSection,
     planes: Planes,
     seed: int,
     device: torch.device,
     kind: str,
-    answers: Answers,
     epoch: int,
 ) -> Iterator[Callable[[], tuple[Terms, int]]]:
+    adapted.model.module.train(adapted.learns_norms)
     order = generator(seed, "order", epoch)
     count = settings.images_per_epoch
     if settings.balance < 1 or count:
@@ -181,23 +209,25 @@ def _epoch_steps(
         batches = epoch_batches(len(planes), settings.batch_size, order)
     for number, indices in enumerate(batches):
         rng = generator(seed, "step", epoch, number)
-        yield partial(_step, model, settings, planes, indices, rng, device, kind, answers)
+        if adapted.learns_norms:  # dropout draws from the global generator
+            seed_weights(int(generator(seed, "dropout", epoch, number).integers(2**31)))
+        yield partial(_step, adapted, settings, planes, indices, rng, device, kind)
 
 
 def _step(
-    model: Sam,
+    adapted: Learner,
     settings: TrainingSection,
     planes: Planes,
     indices: np.ndarray,
     rng: np.random.Generator,
     device: torch.device,
     kind: str,
-    answers: Answers = TOGETHER,
 ) -> tuple[Terms, int]:
     """Augment, encode once, decode for every prompt kind; terms are means over the kinds.
 
     A batch without any object leaves box and points nothing to learn: the total alone, without slope.
     """
+    model, answers = adapted.model, adapted.answers
     images, labels = (tensor.to(device) for tensor in planes.tensors(indices))
     plan = Augmentation(**settings.augment.model_dump())
     images, labels = augment(images, labels, plan, rng)
@@ -214,7 +244,7 @@ def _step(
             )
         ]
     if not parts:
-        weights = [p.sum() for p in model.parameters() if p.requires_grad]
+        weights = [p.sum() for p in model.module.parameters() if p.requires_grad]
         return {"total": 0.0 * torch.stack(weights).sum()}, len(indices)
     names = dict.fromkeys(name for part in parts for name in part)
     means = {
@@ -224,7 +254,7 @@ def _step(
     return means | {"total": total}, len(indices)
 
 
-def _encode(model: Sam, images: Tensor) -> Embedding:
+def _encode(model: Promptable, images: Tensor) -> Embedding:
     """The embedding of a batch; where several processes train together each encodes its share."""
     if world() == 1:
         return model.encode(images)
@@ -238,13 +268,14 @@ def _encode(model: Sam, images: Tensor) -> Embedding:
 
 
 def calibrate(
-    adapted: Trainee, settings: TrainingSection, val: Planes, *, seed: int, report: Report
+    adapted: Learner, settings: TrainingSection, val: Planes, *, seed: int, report: Report
 ) -> float:
     """The logit above which a pixel is inside, for the finished model: the best on validation images.
 
     Focal loss weighs the foreground with a quarter, so masks cut at 0 come out too small.
     """
-    model = adapted.model.eval()
+    model = adapted.model
+    model.module.eval()
     device = adapted.parameters()[0].device
     closer = close_ups(val, settings.zoom) if settings.zoom else None
     kind = _precision(settings, device)

@@ -29,7 +29,10 @@ def open_run(out: Path, settings: Section, stores: list[Store], base: Card) -> N
             remedy = "choose another --out, or delete that folder"
             raise InputError(out, "holds a run of other settings, data or base", remedy)
         return
-    write_text(out / "environment.json", json.dumps(environment() | about, indent=2) + "\n")
+    places = {"stores": [str(store.path.resolve()) for store in stores]}
+    write_text(
+        out / "environment.json", json.dumps(environment() | about | places, indent=2) + "\n"
+    )
     write_text(out / "config.yaml", config)
 
 

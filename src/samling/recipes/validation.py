@@ -94,6 +94,7 @@ def _means(
     answers: Answers,
 ) -> dict[str, NDArray[np.float64]]:
     """Mean Dice per protocol and threshold; the same prompts every time."""
+    model.module.eval()
     automatic = {f"auto {name}".strip(): k for k, name in enumerate(answers.names)}
     named = [key for p in protocols for key in (automatic if p == "auto" else (p,))]
     found: dict[str, list[NDArray[np.float64]]] = {protocol: [] for protocol in named}

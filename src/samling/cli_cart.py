@@ -21,6 +21,7 @@ from samling.options import (
     SliceSpan,
     Window,
     numbers,
+    say,
     span,
 )
 
@@ -73,7 +74,7 @@ def predict(
     volume = VolumeOptions(formats, series, slice_, span(slices), CleanUp.parse(clean), flips=flips)
     options = PredictOptions(window, volume, tuple(with_ or ()), runtime)
     summary = recipe(model, inputs, out, boxes, points, prompts, auto, options)
-    typer.echo(summary)
+    say(summary)
     if summary.failed:
         raise typer.Exit(SOME_FAILED)
 
@@ -114,7 +115,7 @@ def archive(
         runtime=runtime,
     )
     summary = predict_archive(job, inputs, ray=ray)
-    typer.echo(summary)
+    say(summary)
     if summary.failed:
         raise typer.Exit(SOME_FAILED)
 
@@ -158,4 +159,4 @@ def cine(
     corners = None if box is None else numbers(box, "--box", (4,))
     points = [numbers(text, "--point", (2, 3)) for text in point or []]
     options = CineOptions(watch, idle, seg, runtime)
-    typer.echo(recipe(model, source, out, corners, points, options))
+    say(recipe(model, source, out, corners, points, options))

@@ -1,0 +1,112 @@
+"""docs/results/benchmark.md from what scripts/benchmark.sh left: benchmark_table.py OUT quick|full."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+PROTOCOLS = {
+    "box": "tight box",
+    "jitter10": "box ± 10 %",
+    "point1": "one point",
+    "auto": "automatic",
+}
+BUDGETS = {
+    "quick": "one network for all six sets, 2 epochs over their training images, batches of 8; networks "
+    "from scratch at 128 px, the adapter at 256 px on the base, which has seen these images before",
+    "full": "one network per set, 15 epochs, batches of 16, 256 px; BUSI with 3 seeds, the others with "
+    "one; the base has seen these training images before",
+}
+
+
+def main(out: Path, size: str) -> None:
+    """Print the page."""
+    plans = ["quick"] if size == "quick" else ["full-BUSI", "full"]
+    parts = [json.loads((out / plan / "comparison.json").read_text("utf-8")) for plan in plans]
+    seconds = sum(int(line) for line in (out / f"{size}.seconds").read_text("utf-8").split())
+    print(f"# Benchmark, {size} grid\n")
+    print(
+        "One command, `scripts/benchmark.sh FOLDER OUT"
+        + ("" if size == "quick" else " full")
+        + "`."
+    )
+    print(
+        "**Validation** images by the committed splits. Mean Dice over images, 95 % bootstrap interval over"
+    )
+    print(
+        "groups; – : the method takes no such prompt. Every definition: [metrics.md](../metrics.md).\n"
+    )
+    print(f"Budget of everything trained: {BUDGETS[size]}. All of it took {seconds / 60:.0f} minutes on "
+          f"{parts[0]['environment']['machine']}.\n")  # fmt: skip
+    for part in parts:
+        for store, content in part["stores"].items():
+            _store(store, content)
+    _cost(parts[0])
+    _controls(out)
+    missing = [failure for part in parts for failure in part["failures"]]
+    if missing:
+        print("## Not measured\n")
+        print("\n".join(f"- {failure}" for failure in missing))
+
+
+def _store(store: str, content: dict[str, Any]) -> None:
+    scores = {(s["method"], s["protocol"]): s for s in content["scores"]}
+    methods = list(dict.fromkeys(method for method, _ in scores))
+    counted = max((s["n"] for s in content["scores"]), default=0)
+    print(f"## {store}, {counted} images\n")
+    print(f"| | {' | '.join(PROTOCOLS.values())} |\n| --- |{' --- |' * len(PROTOCOLS)}")
+    for method in methods:
+        cells = [_cell(scores.get((method, protocol))) for protocol in PROTOCOLS]
+        print(f"| {method} | {' | '.join(cells)} |")
+    print()
+
+
+def _cell(score: dict[str, Any] | None) -> str:
+    if score is None or score["dice"] is None:
+        return "–"
+    dice = score["dice"]
+    return f"{dice['mean']:.3f} ({dice['low']:.3f}–{dice['high']:.3f})"
+
+
+def _cost(part: dict[str, Any]) -> None:
+    costs = next(iter(part["stores"].values()))["costs"]
+    print(
+        "## Cost\n\n| | weights, M | trained, M | GMACs | ms, median | p95 | memory, MB | file, MB |"
+    )
+    print("| --- |" + " --- |" * 7)
+    for method, c in costs.items():
+        if not c["parameters"]:
+            continue
+        numbers = (
+            (c["parameters"] / 1e6, 2),
+            (None if c["trained"] is None else c["trained"] / 1e6, 2),
+            (None if c["macs"] is None else c["macs"] / 1e9, 1),
+            (c["encode_ms"] + c["decode_ms"], 0),
+            (c["p95_ms"], 0),
+            (c["memory_mb"], 0),
+            (c["file_mb"], 1),
+        )
+        print(
+            f"| {method} | "
+            + " | ".join("–" if v is None else f"{v:.{d}f}" for v, d in numbers)
+            + " |"
+        )
+    print()
+
+
+def _controls(out: Path) -> None:
+    found = json.loads((out / "controls.json").read_text("utf-8"))
+    leak, shuffled = found["leak"], found["shuffled"]
+    outcome = "refused" if leak["refused"] else "NOT REFUSED"
+    planted = "Training images, mirrored and recompressed, offered as validation"
+    learned, chance = shuffled["dice_lesions"], shuffled["chance"]
+    print("## Controls\n")
+    print(f"- {planted}: **{outcome}** ({leak['said']}).")
+    print(
+        f"- A network that learned from the labels of other images, automatic: Dice {learned:.3f};"
+    )
+    print(f"  the best mask that is the same for every image: {chance:.3f}.\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

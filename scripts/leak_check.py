@@ -1,0 +1,68 @@
+"""Planted copies and false alarms on prepared stores: leak_check.py STORE.h5 ... [--images N].
+
+Every image of every store (or N of each) is changed (mirrored, turned, cropped by 5 %, recompressed, all
+at once) and looked for among all of them; and every image is compared with those of other groups.
+"""
+
+import argparse
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from samling.data.leaks import find_leaks, fingerprint
+from samling.data.store import Store
+
+Plane = NDArray[np.float32]
+
+
+def main() -> None:
+    """Print found and missed copies per change, and false alarms per store."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stores", nargs="+", type=Path)
+    parser.add_argument("--images", type=int, default=0, help="of each store; 0: all")
+    given = parser.parse_args()
+    rng = np.random.default_rng(0)
+    planes, owners = [], []
+    for store in map(Store.open, given.stores):
+        ids = [*store.splits.train.ids, *store.splits.val.ids]  # test images are nobody's business
+        chosen = rng.permutation(ids)[: given.images or len(ids)]
+        planes += [store.case(id).image for id in chosen]
+        owners += [(store.name, f"{store.name}/{store.meta(id).group}") for id in chosen]
+    prints = [fingerprint(plane) for plane in planes]
+    for name in ("mirrored", "turned", "cropped", "recompressed", "all"):
+        leaks = find_leaks(prints, [fingerprint(_changed(p, name, rng)) for p in planes])
+        found = {leak.second for leak in leaks if leak.first == leak.second}
+        print(f"{name}: {len(found)} of {len(planes)} found")
+    leaks = find_leaks(prints, prints)
+    for store in dict.fromkeys(name for name, _ in owners):
+        own = {n for n, (name, _) in enumerate(owners) if name == store}
+        wrong = {
+            k.second for k in leaks if k.second in own and owners[k.first][1] != owners[k.second][1]
+        }
+        print(f"{store}: {len(wrong)} of {len(own)} images accused ({len(wrong) / len(own):.2%})")
+
+
+def _changed(image: Plane, name: str, rng: np.random.Generator) -> Plane:
+    if name in ("mirrored", "all"):
+        image = image[:, ::-1]
+    if name in ("turned", "all"):
+        image = np.rot90(image)
+    if name in ("cropped", "all"):
+        height, width = image.shape
+        down, across = round(0.05 * height), round(0.05 * width)
+        top, left = rng.integers(down + 1), rng.integers(across + 1)
+        image = image[top : height - down + top, left : width - across + left]
+    if name in ("recompressed", "all"):
+        low, high = image.min(), image.max()
+        buffer = io.BytesIO()
+        levels = (255 * (image - low) / max(high - low, 1)).astype(np.uint8)
+        Image.fromarray(levels).save(buffer, "JPEG", quality=50)
+        image = np.asarray(Image.open(buffer), dtype=np.float32)
+    return image
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Verbs of comparing with others: baselines that are trained, calibration, papers' tables."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from samling.errors import InputError
+from samling.options import Data, Recipe, Rest, Run, say, split_rest
+
+
+def train(recipe: Recipe, data: Data, out: Run, rest: Rest = None) -> None:
+    """Train a network from scratch, as a baseline.
+
+    unet, unet++, segnet, deeplabv3+, fc-densenet, dilated-tree, nnunet: on the same store, splits and
+    augmentation as `adapt`, for boxes (a second input channel) and without prompts. The run is a model
+    like any other, for `evaluate`, `compare`, `export`, `predict`. Resumes RUN if it exists.
+
+    Example: samling train unet --data my.h5 --out runs/unet training.epochs=5
+    """
+    from samling.recipes.train import train as run
+
+    stores, overrides = split_rest(rest or [])
+    say(run(recipe, [*data, *stores], out, overrides, report=say))
+
+
+def calibrate(
+    model: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run or bundle.")],
+    data: Annotated[
+        Path, typer.Option("--data", metavar="STORE.h5", help="Store made by prepare.")
+    ],
+    level: Annotated[
+        float, typer.Option("--level", min=0.5, max=0.99, help="Share that intervals shall hold.")
+    ] = 0.9,
+) -> None:
+    """Find out how far a model's own quality can be trusted.
+
+    On half of the validation groups: expected Dice for every quality, a conformal interval around it,
+    a temperature for probabilities. On the other half: whether they hold. They go into the model's
+    card; from then on `predict` prints expected Dice with its interval and says what to look at.
+
+    Example: samling calibrate runs/mine --data my.h5
+    """
+    from samling.recipes.calibrate import calibrate as recipe
+
+    say(recipe(model, data, level=level, say=say))
+
+
+def reproduce(
+    paper: Annotated[str, typer.Argument(help="lg-medseg, sam-liver or uniultra.")],
+    table: Annotated[str, typer.Argument(help="e.g. table-3.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="OUT", help="Folder; resumed if it exists.")
+    ],
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", metavar="NAME=STORE.h5", help="A data set by the paper's name."),
+    ] = None,
+    rest: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", show_default=False)
+    ] = None,
+) -> None:
+    """Rerun a table of a paper, with its figures beside ours.
+
+    Rows whose data are given are trained and measured by `compare`, on validation images; the others
+    keep the paper's figure and say why. KEY=VALUE changes every training. Writes OUT/reproduced.md.
+
+    Example: samling reproduce lg-medseg table-3 --data BUSI=busi.h5 -o out/table-3
+    """
+    from samling.recipes.reproduce import reproduce as recipe
+
+    pairs = [text.partition("=") for text in data or []]
+    if wrong := [name for name, equals, path in pairs if not (equals and path)]:
+        raise InputError("--data", f"'{wrong[0]}' is not NAME=STORE.h5", "e.g. BUSI=busi.h5")
+    stores = {name: Path(path) for name, _, path in pairs}
+    say(recipe(paper, table, stores, out, rest or [], say=say))

@@ -1,0 +1,71 @@
+"""How good a mask probably is: expected Dice with an interval, from what calibration left in the card."""
+
+from typing import Annotated, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+LOOK_BELOW = 0.6
+"""A person should look at a mask whose Dice may be lower than this."""
+SPREAD_AT_BEST = 0.05
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Expected(NamedTuple):
+    """Dice that a mask may be expected to have against a careful person's."""
+
+    dice: float
+    low: float
+    high: float
+
+    @property
+    def look(self) -> bool:
+        """Whether a person should look at it."""
+        return self.low < LOOK_BELOW
+
+
+class Curve(BaseModel):
+    """From a model's own quality to Dice, for one kind of prompt; see evaluation/calibration.py.
+
+    Args:
+        quality: knots, rising. dice: expected at each of them, never falling.
+        margin: of the interval, in units of `spread`.
+        objects: how many it was fitted to.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    quality: tuple[float, ...] = Field(min_length=1)
+    dice: tuple[Share, ...] = Field(min_length=1)
+    margin: float = Field(ge=0)
+    objects: int = Field(ge=1)
+
+    def expect(self, quality: float) -> Expected:
+        """Expected Dice at this quality, and its interval."""
+        dice = float(np.interp(quality, self.quality, self.dice))
+        reach = self.margin * float(spread(np.float64(dice)))
+        return Expected(dice, max(0.0, dice - reach), min(1.0, dice + reach))
+
+
+class Calibration(BaseModel):
+    """What `samling calibrate` found out.
+
+    Args:
+        level: share of images whose Dice lies in the interval.
+        temperature: logits are divided by it to become probabilities.
+        store, split_hash: of the images it was fitted to. curves: by kind of prompt.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    level: float = Field(gt=0, lt=1)
+    temperature: float = Field(gt=0)
+    store: str
+    split_hash: str
+    curves: dict[str, Curve]
+
+
+def spread(dice: np.float64) -> np.float64:
+    """How far Dice may be off, up to a factor: little where it is expected to be high."""
+    return 1.0 + SPREAD_AT_BEST - dice

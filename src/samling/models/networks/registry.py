@@ -1,0 +1,70 @@
+"""Networks by name, MONAI's where it has one."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from samling.models.networks.deeplab import DeepLabV3Plus
+from samling.models.networks.dilated_tree import DilatedTree
+from samling.models.networks.fc_densenet import FCDenseNet
+from samling.models.networks.plan import plan_unet
+from samling.models.networks.segnet import SegNet
+
+Make = Callable[[int, int, int], nn.Module]
+"""(channels, width, side of the square) -> (B, channels, S, S) to (B, 1, S, S)."""
+
+
+def _unet(channels: int, width: int, side: int) -> nn.Module:
+    from monai.networks.nets import BasicUNet
+
+    return BasicUNet(2, channels, 1, features=_features(width))
+
+
+def _unet_plus_plus(channels: int, width: int, side: int) -> nn.Module:
+    from monai.networks.nets import BasicUNetPlusPlus
+
+    return _First(BasicUNetPlusPlus(2, channels, 1, features=_features(width)))
+
+
+def _nnunet(channels: int, width: int, side: int) -> nn.Module:
+    from monai.networks.nets import DynUNet
+
+    plan = plan_unet((side, side), (1, 1), width)
+    return DynUNet(
+        2, channels, 1, plan.kernels, plan.strides, plan.strides[1:], filters=plan.features
+    )
+
+
+def _features(width: int) -> tuple[int, ...]:
+    """MONAI's default shape: five levels and the width of the last step up."""
+    return width, width, 2 * width, 4 * width, 8 * width, width
+
+
+class _First(nn.Module):
+    """The first of the outputs of a network that gives a list."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x)[0]
+
+
+def _fc_densenet(channels: int, width: int, side: int) -> nn.Module:
+    return FCDenseNet(channels, width, 4 * width)
+
+
+NETWORKS: dict[str, tuple[Make, int]] = {
+    "unet": (_unet, 32),
+    "unet++": (_unet_plus_plus, 16),
+    "segnet": (lambda channels, width, side: SegNet(channels, width), 24),
+    "deeplabv3+": (lambda channels, width, side: DeepLabV3Plus(channels, width), 48),
+    "fc-densenet": (_fc_densenet, 8),
+    "dilated-tree": (lambda channels, width, side: DilatedTree(channels, width), 16),
+    "nnunet": (_nnunet, 32),
+}
+"""Name -> how it is made, and its usual width: the channels that it starts with (FC-DenseNet: a quarter).
+
+The widths make all cost 4 to 6 GMACs at 256 px, but for nnU-Net, whose rules say 32 (15 GMACs).
+"""

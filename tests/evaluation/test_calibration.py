@@ -1,0 +1,81 @@
+"""Calibration: coverage of exchangeable data, against scikit-learn where it has the same, by hand else."""
+
+import numpy as np
+import pytest
+
+from samling.evaluation.calibration import (
+    conformal_quantile,
+    covered,
+    fit_curve,
+    fit_temperature,
+    reliability,
+    risk_coverage,
+)
+from samling.inference.expectation import Curve
+
+
+def objects(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """A quality that is too high, Dice scattered around a curve of it, more where it is low."""
+    quality = rng.uniform(0.3, 1.0, count)
+    scatter = rng.normal(size=count) * 0.25 * (1.05 - quality)
+    return quality, np.clip(quality**2 + scatter, 0, 1), [f"g{i // 2}" for i in range(count)]
+
+
+@pytest.mark.parametrize("level", [0.8, 0.9])
+@pytest.mark.parametrize("count", [30, 200])
+def test_intervals_hold_what_they_promise_on_unseen_objects(level, count) -> None:
+    """Mean over many draws: within 3 points of nominal."""
+    shares = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        curve = fit_curve(*objects(rng, count), level=level)
+        shares.append(covered(curve, *objects(rng, 300)[:2]))
+    assert np.mean(shares) == pytest.approx(level, abs=0.03)
+
+
+def test_too_few_objects_promise_nothing() -> None:
+    curve = fit_curve([0.5, 0.6, 0.7], [0.4, 0.5, 0.6], ["a", "b", "c"], level=0.9)
+    assert curve.expect(0.6)[1:] == (0.0, 1.0)
+
+
+def test_the_curve_is_isotonic_regression() -> None:
+    """The max-min formula: highest over the starts of the lowest mean over the ends."""
+    quality, dice, groups = objects(np.random.default_rng(0), 40)
+    y = dice[np.argsort(quality)]
+    expected = [
+        max(min(y[a : b + 1].mean() for b in range(i, 40)) for a in range(i + 1)) for i in range(40)
+    ]
+    curve = fit_curve(quality, dice, groups)
+    assert [curve.expect(q).dice for q in np.sort(quality)] == pytest.approx(expected)
+
+
+def test_quantile_by_hand() -> None:
+    assert conformal_quantile(np.arange(1, 20) / 10, 0.9) == pytest.approx(1.8)  # the 18th of 19
+
+
+def test_an_expectation_stays_within_0_and_1_and_says_when_to_look() -> None:
+    curve = Curve(quality=(0.2, 0.8), dice=(0.3, 0.95), margin=1.0, objects=10)
+    assert curve.expect(0.0).low == 0.0 and curve.expect(0.0).look
+    sure = curve.expect(0.9)
+    assert sure.dice == 0.95 and sure.low == pytest.approx(0.85) and sure.high == 1.0
+    assert not sure.look
+
+
+def test_the_temperature_is_found_again() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(scale=2, size=20_000)
+    truth = rng.random(20_000) < 1 / (1 + np.exp(-logits))
+    assert fit_temperature(3 * logits, truth) == pytest.approx(3, rel=0.05)
+
+
+def test_reliability_by_hand() -> None:
+    found = reliability([0.1, 0.15, 0.9, 1.0], [0, 1, 1, 1], bins=2)
+    assert found.predicted.tolist() == pytest.approx([0.125, 0.95])
+    assert found.observed.tolist() == [0.5, 1.0] and found.counts.tolist() == [2, 2]
+    assert found.error == pytest.approx((0.375 + 0.05) / 2)
+
+
+def test_keeping_the_surest_lowers_the_risk() -> None:
+    share, risk = risk_coverage([0.9, 0.1, 0.5], [1.0, 0.0, 0.8])
+    assert share.tolist() == pytest.approx([1 / 3, 2 / 3, 1])
+    assert risk.tolist() == pytest.approx([0, 0.1, 0.4])

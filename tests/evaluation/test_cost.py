@@ -1,0 +1,56 @@
+"""Cost: multiply-adds and memory of a model whose figures are known."""
+
+import numpy as np
+import pytest
+import torch
+
+from samling.evaluation.baselines import baseline
+from samling.evaluation.cost import measure_cost
+from samling.inference.card import Card
+from samling.inference.segmenter import Segmenter
+from samling.inference.torch_backend import TorchBackend
+from samling.models.contract import Embedding, MaskLogits
+
+SIDE = 64
+
+
+class OneConvolution(torch.nn.Module):
+    input_size, embedding_size = SIDE, SIDE // 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv2d(1, 8, 3, padding=1)
+
+    @property
+    def module(self) -> torch.nn.Module:
+        return self
+
+    def encode(self, images):
+        self.ballast = torch.ones(4_000_000).sum()  # 16 MB for a moment
+        return Embedding(self.layer(images), None)
+
+    def decode(self, embedding, prompts):
+        objects = prompts.labels.shape[1]
+        masks = embedding.image[:, :1].expand(-1, objects, -1, -1)
+        return MaskLogits(masks, torch.ones(1, objects))
+
+
+def test_a_convolution_by_hand() -> None:
+    card = Card(name="c", base="b", base_sha256="0", input_size=SIDE, embedding_size=SIDE // 4,
+                prompts=("box",))  # fmt: skip
+    segmenter = Segmenter(TorchBackend(OneConvolution()), card)
+    cost = measure_cost(segmenter, [np.random.default_rng(0).random((50, 60))], 80)
+    assert cost.macs == 9 * 8 * SIDE * SIDE and cost.parameters == 80
+    assert cost.ms > 0 and cost.p95_ms >= 0 and cost.cold_ms > 0
+    if cost.memory_mb is not None:
+        assert 5 < cost.memory_mb < 500
+
+
+def test_a_rule_has_no_multiply_adds_to_count() -> None:
+    cost = measure_cost(baseline("fill the box"), [np.zeros((40, 40), np.float32)], 0)
+    assert cost.macs is None and cost.parameters == 0
+
+
+def test_cost_needs_an_image() -> None:
+    with pytest.raises((IndexError, ZeroDivisionError)):
+        measure_cost(baseline("fill the box"), [], 0)

@@ -1,0 +1,74 @@
+"""Damage: each does what it says, leaves the scale alone, and is asked for by a protocol's name."""
+
+import numpy as np
+import pytest
+
+from samling.errors import InputError
+from samling.evaluation.damage import DAMAGES, damaged, divided
+from samling.evaluation.plots import damage_curve, draw_damage
+from samling.evaluation.protocols import DAMAGED, expand, kind_of
+from samling.evaluation.run import Row
+from samling.evaluation.tables import Score, damage_table, summarise, undamaged
+
+IMAGE = np.random.default_rng(0).uniform(20, 200, (90, 120)).astype(np.float32)
+
+
+def changed(name: str, image: np.ndarray = IMAGE) -> np.ndarray:
+    return damaged(image, name, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_higher_level_changes_more_and_the_range_of_values_stays(name) -> None:
+    before = IMAGE.copy()
+    distances = [float(np.abs(changed(f"{name}{level}") - IMAGE).mean()) for level in (1, 2, 3)]
+    assert 0 < distances[0] < distances[1] < distances[2]
+    assert changed(f"{name}3").min() >= 20 - 1e-3 and changed(f"{name}3").max() <= 200 + 1e-3
+    assert np.array_equal(IMAGE, before) and np.array_equal(
+        changed(f"{name}2"), changed(f"{name}2")
+    )
+
+
+def test_no_damage_is_the_image() -> None:
+    assert np.array_equal(changed(""), IMAGE)
+
+
+def test_attenuation_and_gain_by_hand() -> None:
+    flat = np.full((11, 4), 0.5, np.float32)
+    flat[0, 0], flat[0, 1] = 0.0, 1.0
+    assert changed("attenuation2", flat)[10, 0] == pytest.approx(0.5 * np.exp(-1.4), abs=1e-5)
+    assert changed("gain1", flat)[5, 0] == pytest.approx(0.7) and changed("gain3", flat)[5, 0] == 1
+
+
+def test_a_shadow_darkens_a_strip_down_to_the_bottom() -> None:
+    share = (changed("shadow2") < IMAGE - 1e-3).mean(axis=0)
+    assert 0.1 < (share > 0.5).mean() < 0.3
+
+
+def test_protocols_with_damage() -> None:
+    assert kind_of("point1~jpeg3") == "points" and kind_of("auto~gain1") == "automatic"
+    assert expand(["jitter10~gain1"]) == ["jitter10", "jitter10~gain1"], "with level 0"
+    assert len(expand(["damaged"])) == len(DAMAGED) == 1 + 3 * len(DAMAGES)
+    for wrong in ("box~fog1", "box~gain4", "box~gain", "box~"):
+        with pytest.raises(InputError, match="is no damage"):
+            divided(wrong)
+
+
+def score(protocol: str, dice: float) -> Score:
+    (found,) = summarise([Row("1", "g", "", "m", protocol, True, 1, dice=dice)])
+    return found
+
+
+def test_the_table_and_the_curve_start_from_the_picture_as_it_was(tmp_path) -> None:
+    scores = [
+        score("box", 0.9),
+        score("auto", 0.5),
+        score("box~gain1", 0.8),
+        score("box~gain3", 0.4),
+    ]
+    table = damage_table(scores)
+    assert table is not None
+    assert table.rows == (("m", "tight box", "gain", "0.900", "0.800", "–", "0.400"),)
+    assert damage_curve(scores, "m", "gain") == [(0, 0.9), (1, 0.8), (3, 0.4)]
+    assert [s.protocol for s in undamaged(scores)] == ["box", "auto"]
+    assert draw_damage(scores, tmp_path / "d.png") is not None and (tmp_path / "d.png").is_file()
+    assert damage_table(scores[:2]) is None and draw_damage(scores[:2], tmp_path / "e.png") is None

@@ -1,0 +1,61 @@
+"""reproduce: the papers' figures as data, and a page that says what was rerun and what was not."""
+
+import pytest
+
+from samling.config import AdaptRecipe, TrainRecipe, load_recipe
+from samling.errors import InputError
+from samling.evaluation.statistics import jensen
+from samling.recipes.papers import papers, read_paper
+from samling.recipes.reproduce import reproduce
+
+ROWS = [
+    (paper, name, row)
+    for paper in papers()
+    for name, table in read_paper(paper).tables.items()
+    for row in table.rows
+]
+
+
+def test_every_table_of_the_three_papers_is_there() -> None:
+    assert set(papers()) == {"lg-medseg", "sam-liver", "uniultra"}
+    assert set(read_paper("lg-medseg").tables) == {f"table-{n}" for n in (1, 2, 3, 4)}
+
+
+@pytest.mark.parametrize(("paper", "table", "row"), ROWS, ids=lambda v: getattr(v, "method", v))
+def test_every_row_that_can_be_rerun_has_a_recipe_that_exists(paper, table, row) -> None:
+    if row.ours is not None and row.ours.verb != "model":
+        kind = AdaptRecipe if row.ours.verb == "adapt" else TrainRecipe
+        load_recipe(kind, row.ours.what, list(row.ours.changes))
+
+
+def test_two_published_pairs_break_jensens_bound() -> None:
+    rows = [row for _, _, row in ROWS if row.dice and row.iou]
+    broken = {row.method for row in rows if not jensen(row.dice, row.iou, 0.00005)}
+    assert "focal" in broken and "with LRAdapter" not in broken
+
+
+def test_without_data_it_says_so(tmp_path) -> None:
+    text = reproduce("lg-medseg", "table-3", {}, tmp_path).read_text()
+    assert "| with LRAdapter | BUSI | 93.08 | – | – | 87.35 | – | – | – |" in text
+    assert "give --data BUSI=STORE.h5" in text and "Prompt and unit of the split" in text
+    private = reproduce("lg-medseg", "table-1", {}, tmp_path / "b").read_text()
+    assert "USEFD is private" in private
+
+
+def test_with_data_the_figures_stand_side_by_side(tiny_store, tmp_path) -> None:
+    small = ["network.input_size=32", "network.width=2", "training.epochs=0"]
+    page = reproduce("sam-liver", "comparison", {"3Dircadb": tiny_store}, tmp_path, small, say=str)
+    row = next(line for line in page.read_text().splitlines() if line.startswith("| U-Net |"))
+    cells = [cell.strip() for cell in row.split("|")]
+    assert cells[6] == "92.00" and cells[7] != "–" and cells[8].startswith("-")
+    assert (tmp_path / "compare" / "report.html").is_file()
+    assert "SAM of the thesis on 3Dircadb: the paper's own figure" in page.read_text()
+
+
+def test_unknown_names_are_refused(tmp_path, tiny_store) -> None:
+    with pytest.raises(InputError, match="is no paper"):
+        reproduce("medsam", "table-1", {}, tmp_path)
+    with pytest.raises(InputError, match="is no table"):
+        reproduce("lg-medseg", "table-9", {}, tmp_path)
+    with pytest.raises(InputError, match="is no data set of table-3"):
+        reproduce("lg-medseg", "table-3", {"KITTI": tiny_store}, tmp_path)
