@@ -90,6 +90,10 @@ Clean = Annotated[
         help="Volume: largest, holes, opening=MM, closing=MM, minimum=ML; commas between.",
     ),
 ]
+RuntimeName = Annotated[
+    str | None,
+    typer.Option("--runtime", help="Bundles: onnxruntime (default) or openvino, if installed."),
+]
 StoreFile = Annotated[
     Path, typer.Option("--data", metavar="STORE.h5", help="Store made by prepare.")
 ]
@@ -118,6 +122,26 @@ SplitBy = Annotated[
         help="What stays on one side: patients; slice and block (of slices) leak, to show it.",
     ),
 ]
+
+
+def numbers(text: str, option: str, counts: tuple[int, ...]) -> tuple[float, ...]:
+    """Numbers between commas.
+
+    Raises:
+        InputError: not numbers, or not as many as `counts` allows.
+
+    >>> numbers("1,2.5,3,4", "--box", (4,))
+    (1.0, 2.5, 3.0, 4.0)
+    """
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) not in counts:
+        allowed = " or ".join(map(str, counts))
+        problem = f"'{text}' is not {allowed} numbers with commas between"
+        raise InputError(option, problem, "see samling predict --help")
+    return values
 
 
 def span(text: str | None) -> tuple[int, int] | None:

@@ -60,6 +60,17 @@ def test_any_number_of_objects_and_tokens(both, objects, tokens, masked):
         assert np.allclose(ours, theirs, atol=1e-4)
 
 
+def test_threads_do_not_change_the_answer(exported):
+    """Sums may be ordered differently: logits agree to 1e-4."""
+    plane = np.random.default_rng(3).random((64, 64), dtype=np.float32)
+    coords, labels = np.array([[[8, 8], [40, 40]]], dtype=np.float32), np.array([[2, 3]])
+    found = []
+    for threads in (1, 2, 5):
+        backend = load_bundle(exported[0], threads=threads).backend
+        found.append(backend.decode(backend.encode(plane), coords, labels)[0])
+    assert max(np.abs(found[0] - other).max() for other in found[1:]) <= 1e-4
+
+
 def test_objects_with_and_without_a_mask_share_a_call(exported, both):
     """SAM's convention: `has_mask_input` says it for each object."""
     import onnxruntime

@@ -54,6 +54,11 @@ class PaintingBackend:
 
 
 @pytest.fixture
+def painting_backend() -> PaintingBackend:
+    return PaintingBackend()
+
+
+@pytest.fixture
 def make_card() -> Callable[..., Card]:
     def make(**changes) -> Card:
         fields = {

@@ -6,11 +6,11 @@ import sys
 MODULES = (
     "samling.inference.segmenter, samling.inference.predictor, samling.inference.automatic, "
     "samling.inference.measure, samling.inference.overlay, samling.inference.results, "
-    "samling.inference.bundle, samling.inference.onnx_backend, "
+    "samling.inference.bundle, samling.inference.onnx_backend, samling.inference.openvino_graph, "
     "samling.recipes.predict, samling.recipes.load, samling.recipes.fetch, samling.recipes.doctor, "
     "samling.recipes.export, samling.cli"
 )
-EXTRAS = ("torch", "transformers", "h5py", "matplotlib", "onnx", "safetensors")
+EXTRAS = ("torch", "transformers", "h5py", "matplotlib", "onnx", "safetensors", "openvino")
 
 
 def test_prediction_imports_nothing_of_the_extras():

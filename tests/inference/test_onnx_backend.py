@@ -1,15 +1,27 @@
 """Graphs of three nodes, made by hand: what reaches ONNX Runtime and what comes back."""
 
+import importlib.util
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from samling.errors import InputError
+from samling.export.bundle import write_bundle
 from samling.inference.bundle import Bundle
 from samling.inference.onnx_backend import OnnxBackend, usable_threads
 
 onnx = pytest.importorskip("onnx", reason="needs samling[export]")
 
 FLOAT = onnx.TensorProto.FLOAT
+HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
+RUNTIMES = [
+    "onnxruntime",
+    pytest.param(
+        "openvino", marks=pytest.mark.skipif(not HAS_OPENVINO, reason="needs samling[openvino]")
+    ),
+]
 
 
 def value(name, shape):
@@ -66,21 +78,44 @@ def bundle(make_card):
     return Bundle(encoder, decoder, make_card())
 
 
-def test_arrays_reach_the_graphs_and_come_back(bundle):
-    backend = OnnxBackend(bundle)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_arrays_reach_the_graphs_and_come_back(bundle, runtime):
+    backend = OnnxBackend(bundle, runtime=runtime)
+    exact = {"rtol": 0, "atol": 0 if runtime == "onnxruntime" else 2**-8}  # bfloat16 has 8 bits
     plane = np.random.default_rng(0).random((64, 64), dtype=np.float32)
     encoding = backend.encode(plane)
-    assert np.array_equal(encoding.embedding[0, 0], plane)
-    assert encoding.presence == pytest.approx(plane.max())
+    assert np.allclose(encoding.embedding[0, 0], plane, **exact)
+    assert encoding.presence == pytest.approx(plane.max(), abs=2**-8)
     coords = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
     labels = np.array([[1, 0, -1], [2, 3, 1]])
     low, quality = backend.decode(encoding, coords, labels)
     assert low.shape == (2, 64, 64)
-    assert np.allclose(low, plane.mean(), atol=1e-6)
+    mean = encoding.embedding.mean()
+    assert np.allclose(low, mean, atol=1e-6)
     assert quality.tolist() == [15 + 0, 51 + 6]
     masks = np.random.default_rng(1).random((2, 64, 64), dtype=np.float32)
     low, _ = backend.decode(encoding, coords, labels, masks)
-    assert np.allclose(low, masks + plane.mean(), atol=1e-6)
+    assert np.allclose(low, masks + mean, atol=1e-6)
+
+
+def test_predicting_with_a_bundle_never_imports_pytorch(bundle, tmp_path):
+    """What a cart does: load, encode, first mask. In a process of its own."""
+    write_bundle(bundle, "card", tmp_path / "bundle")
+    code = (
+        "import sys, numpy, samling; model = samling.load(sys.argv[1]); "
+        "masks, _ = model.predict(numpy.eye(64), boxes=[[8, 8, 40, 40]]); "
+        "assert masks.shape == (1, 64, 64); "
+        "print([m for m in ('torch', 'transformers', 'onnx') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "bundle")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_eight_bits_are_for_onnx_runtime_alone(bundle):
+    card = bundle.card.model_copy(update={"precision": "int8"})
+    with pytest.raises(InputError, match="use --runtime onnxruntime"):
+        OnnxBackend(bundle._replace(card=card), runtime="openvino")
 
 
 def test_what_is_no_bundle_graph_is_refused(bundle):
@@ -90,7 +125,8 @@ def test_what_is_no_bundle_graph_is_refused(bundle):
         OnnxBackend(bundle._replace(decoder=bundle.encoder))
 
 
-def test_weights_outside_the_file_are_refused(bundle, tmp_path, monkeypatch):
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_weights_outside_the_file_are_refused(bundle, tmp_path, monkeypatch, runtime):
     """A graph may name another file as its weights: that would read whatever the bundle asks for."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "secret").write_bytes(bytes(4 * 64 * 64))
@@ -106,7 +142,7 @@ def test_weights_outside_the_file_are_refused(bundle, tmp_path, monkeypatch):
             [stolen],
         )
         with pytest.raises(InputError):
-            OnnxBackend(bundle._replace(encoder=model))
+            OnnxBackend(bundle._replace(encoder=model), runtime=runtime)
 
 
 def test_threads_follow_the_user_and_never_exceed_eight(monkeypatch):

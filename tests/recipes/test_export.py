@@ -17,6 +17,35 @@ def test_wrong_use_is_refused_before_any_work(tmp_path):
         export("untrained", tmp_path / "mine")
 
 
+def test_eight_bits_need_stores_and_floats_take_none(tmp_path):
+    for format, stores in (("onnx-int8", []), ("onnx", [tmp_path / "a.h5"])):
+        with pytest.raises(InputError, match="give both, or neither"):
+            export("base", tmp_path / "out", format, stores)
+
+
+def test_eight_bits_are_refused_if_they_cost_too_much(tmp_path, tiny_store, monkeypatch):
+    """A drop of less than -100 points is impossible: every form is tried and refused."""
+    from samling.export.onnx import make_bundle
+    from samling.recipes import export_int8
+    from samling.recipes.build import load_torch
+
+    pytest.importorskip("onnxscript", reason="needs samling[export]")
+    for name, value in (
+        ("CALIBRATION_IMAGES", 2), ("VALIDATION_IMAGES", 2), ("LIMITS", (1e9,)), ("PROBES", 1)
+    ):  # fmt: skip
+        monkeypatch.setattr(export_int8, name, value)
+    monkeypatch.setattr(
+        export_int8.Quantiser, "sensitivity", lambda self, _: dict.fromkeys(self.layers, 0.0)
+    )
+    bundle, _ = make_bundle(*load_torch("base"))
+    with pytest.raises(InputError, match="costs more than -101 points of Dice"):
+        export_int8.in_eight_bits(bundle, [tiny_store], -101.0, print)
+    small, cost = export_int8.in_eight_bits(bundle, [tiny_store], 101.0, print)
+    assert small.card.precision == "int8"
+    assert len(small.encoder) + len(small.decoder) < 14e6
+    assert "65 of 65 layers" in cost
+
+
 def test_a_base_without_prompts_must_be_adapted_first(tmp_path):
     pytest.importorskip("transformers", reason="needs samling[train]")
     with pytest.raises(InputError, match="adapt it first"):

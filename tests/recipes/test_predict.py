@@ -55,7 +55,7 @@ def card():
 @pytest.fixture
 def use(monkeypatch):
     def use_card(card):
-        monkeypatch.setattr(module, "load", lambda model: Segmenter(Filler(), card))
+        monkeypatch.setattr(module, "load", lambda model, runtime=None: Segmenter(Filler(), card))
 
     return use_card
 

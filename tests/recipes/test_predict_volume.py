@@ -50,7 +50,7 @@ def threshold(monkeypatch):
         embedding_size=SIDE // 4, prompts=("box", "automatic"), classes=("liver", "tumour"),
         window_hu=(100.0, 100.0), minimum_area=0.0,
     )  # fmt: skip
-    monkeypatch.setattr(module, "load", lambda model: Segmenter(Threshold(), card))
+    monkeypatch.setattr(module, "load", lambda model, runtime=None: Segmenter(Threshold(), card))
 
 
 def options(*formats, window=None, clean="", **fields) -> PredictOptions:
@@ -138,7 +138,7 @@ def test_doubtful_results_say_so(tmp_path, write_series, ct_phantom, monkeypatch
     noted = predict("any", [tmp_path / "ct"], tmp_path / "b", options=reaching).notes
     assert any("reaches the end of the scan" in note for note in noted)
     card = module.load("any").card.model_copy(update={"window_hu": None})
-    monkeypatch.setattr(module, "load", lambda model: Segmenter(Threshold(), card))
+    monkeypatch.setattr(module, "load", lambda model, runtime=None: Segmenter(Threshold(), card))
     noted = predict("any", [tmp_path / "ct"], tmp_path / "c", options=options("nifti")).notes
     assert any("--window abdomen" in note for note in noted)
 
@@ -184,7 +184,7 @@ def test_ultrasound_gets_a_segmentation_too(tmp_path, shared_data):
     with pytest.raises(InputError, match="no Hounsfield units"):
         predict("any", files, tmp_path / "none")
     card = module.load("any").card.model_copy(update={"window_hu": None})
-    module.load = lambda model: Segmenter(Threshold(), card)
+    module.load = lambda model, runtime=None: Segmenter(Threshold(), card)
     predict("any", files, tmp_path / "out", [(20, 20, 200, 200)], options=options("dicom-seg"))
     single = pydicom.dcmread(tmp_path / "out" / "examples_palette_seg.dcm")
     mask = cv2.imread(str(tmp_path / "out" / "examples_palette.png"), cv2.IMREAD_UNCHANGED)

@@ -11,8 +11,8 @@ _PROMPTS = {
 }
 
 
-def model_card(card: Card, parity: Parity) -> str:
-    """Markdown for the bundle's README."""
+def model_card(card: Card, parity: Parity, precision: str = "32-bit floats") -> str:
+    """Markdown for the bundle's README; `precision` says how its numbers are stored, at what cost."""
     prompts = "\n".join(f"- {kind}: {_PROMPTS[kind]}" for kind in card.prompts)
     trained = ", ".join(card.trained_on) or "not stated"
     return f"""# {card.name}
@@ -46,6 +46,7 @@ Images of the kind it was trained on (training data: {trained}). Prompts it was 
 | hash of the split | {f"`{card.split_hash}`" if card.split_hash else "not stated"} |
 | licence | {card.licence} |
 | export | {parity} |
+| precision | {precision} |
 
 ## Use
 

@@ -17,6 +17,7 @@ from samling.errors import InputError
 from samling.export.bundle import write_bundle
 from samling.export.model_card import model_card
 from samling.export.parity import Parity, compare
+from samling.export.slim import slim
 from samling.inference.bundle import Bundle
 from samling.inference.card import Card
 from samling.inference.onnx_backend import SKIPS, OnnxBackend
@@ -24,7 +25,7 @@ from samling.inference.segmenter import Segmenter
 from samling.inference.torch_backend import TorchBackend
 from samling.models.contract import Embedding, Promptable, PromptTokens
 
-OPSET = 18
+OPSET = 20  # the first that has GELU as one operator
 
 
 class EncoderGraph(nn.Module):
@@ -88,22 +89,35 @@ def export_onnx(
         model: on the CPU; an adapter in place is exported with it.
         card: saved in the bundle.
         out: folder to make (an earlier bundle there is replaced), or a `.zip`.
-        images: (H, W) each, to compare both forms on; phantoms if left out.
+        images: (H, W) each, to compare both forms on; if left out phantoms, and the real
+            ultrasound frames that come with pydicom.
 
     Raises:
         InputError: the model has no prompts, `out` holds something else, the disk is full, or the
             exported masks are not those of the model.
+    """
+    bundle, parity = make_bundle(model, card, images)
+    write_bundle(bundle, model_card(card, parity), out)
+    return parity
+
+
+def make_bundle(
+    model: Promptable, card: Card, images: Sequence[NDArray[np.generic]] | None = None
+) -> tuple[Bundle, Parity]:
+    """The bundle in memory, and how far its masks are from the model's.
+
+    Raises:
+        InputError: the model has no prompts, or the exported masks are not those of the model.
     """
     if not card.prompts:
         raise InputError(card.name, "was not trained for any prompt", "adapt it first, then export")
     original = Segmenter(TorchBackend(model), card)
     automatic = "automatic" in card.prompts
     encoder = encoder_graph(model, presence=automatic, slices=card.slices)
-    bundle = Bundle(encoder, _decoder(model, card), card)
+    bundle = Bundle(slim(encoder), slim(_decoder(model, card)), card)
     parity = compare(original, Segmenter(OnnxBackend(bundle), card), images)
     parity.require(card.name)
-    write_bundle(bundle, model_card(card, parity), out)
-    return parity
+    return bundle, parity
 
 
 def encoder_graph(model: Promptable, *, presence: bool, slices: int = 1) -> bytes:

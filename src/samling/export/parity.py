@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.examples import get_path
 
 from samling.data.phantom import phantom
+from samling.data.readers.dicom import read_dicom
 from samling.errors import InputError
 from samling.inference.segmenter import EncodedImage, Segmenter
 from samling.prompts.prompt import Prompt
@@ -14,6 +16,8 @@ from samling.prompts.prompt import Prompt
 LEAST_IOU = 0.999
 MOST_PRESENCE_DIFFERENCE = 0.001
 _SIZES = ((240, 320), (333, 250), (128, 512))
+_REAL = ("jpeg2k", "rgb_color")
+"""Ultrasound frames that come with pydicom, by their names there."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,11 @@ def compare(
     """Run both on every image with every kind of prompt that the card names.
 
     Args:
-        images: (H, W) each; None: three phantoms of different shapes.
+        images: (H, W) each; None: three phantoms of different shapes, and two real images.
     """
     if images is None:
         images = [phantom(seed, size).image for seed, size in enumerate(_SIZES)]
+        images += [read_dicom(get_path(name)).pixels for name in _REAL]
     ious: list[float] = []
     logit_differences = [0.0]
     presence_differences = [0.0]

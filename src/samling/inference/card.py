@@ -46,6 +46,9 @@ class Card(BaseModel):
         default="black", description="what surrounds it: 0, or what normalisation makes 0"
     )
     token_padding: TokenPadding = Field(default="points", description="see prompts/prompt.py")
+    precision: Literal["float32", "int8"] = Field(
+        default="float32", description="of an exported encoder; see export/int8.py"
+    )
     prompts: tuple[PromptKind, ...] = Field(description="prompt kinds the weights were trained for")
     slices: Literal[1, 3] = Field(
         default=1, description="3: the network sees the slices before and after as channels too"

@@ -18,7 +18,7 @@ from samling.data.intensity import to_model
 from samling.errors import InputError
 from samling.inference.arrays import grey
 from samling.inference.propagate import Answer, Mask, answer, next_prompt, overlap
-from samling.inference.segmenter import EncodedImage, Segmenter
+from samling.inference.segmenter import EncodedImage, Segmenter, Settle
 from samling.prompts.frame import Frame
 from samling.prompts.prompt import Prompt
 
@@ -63,10 +63,16 @@ class Follower:
 
     Args:
         segmenter: the model. help_below: confidence below which a frame asks for help.
+        settle: changes logits before masks are cut, see `answer`.
     """
 
-    def __init__(self, segmenter: Segmenter, help_below: float = HELP_BELOW) -> None:
-        self.segmenter, self.help_below = segmenter, help_below
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        help_below: float = HELP_BELOW,
+        settle: Settle | None = None,
+    ) -> None:
+        self.segmenter, self.help_below, self.settle = segmenter, help_below, settle
         self._last: Answer | None = None
 
     def prompt(self, frame: NDArray[Any] | EncodedImage, prompt: Prompt) -> Followed:
@@ -77,7 +83,7 @@ class Follower:
         """
         encoded = self._encoded(frame)
         self.segmenter.check([prompt], (encoded.frame.height, encoded.frame.width))
-        return self._keep(answer(self.segmenter, encoded, prompt), None)
+        return self._keep(answer(self.segmenter, encoded, prompt, self.settle), None)
 
     def step(self, frame: NDArray[Any] | EncodedImage) -> Followed:
         """The object on the next frame, in whichever direction.
@@ -92,7 +98,7 @@ class Follower:
             raise _nothing_to_follow()
         _check_size(before.mask, encoded.plane)
         prompt = next_prompt(self.segmenter, before, encoded)
-        return self._keep(answer(self.segmenter, encoded, prompt), before)
+        return self._keep(answer(self.segmenter, encoded, prompt, self.settle), before)
 
     def _encoded(self, frame: NDArray[Any] | EncodedImage) -> EncodedImage:
         return frame if isinstance(frame, EncodedImage) else self.segmenter.encode(frame)

@@ -1,8 +1,8 @@
-"""Backend on ONNX Runtime: all that a cart needs, without PyTorch."""
+"""Backend of bundles, on ONNX Runtime or OpenVINO: all that a cart needs, without PyTorch."""
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from samling.errors import InputError
 from samling.inference.backend import Encoding
 from samling.inference.bundle import DECODER, ENCODER, Bundle, read_bundle
+from samling.inference.embedding_cache import CachedBackend
 from samling.inference.segmenter import Segmenter
 
 _THREADS_AT_MOST = 8  # one small image: more threads wait for each other
@@ -24,6 +25,20 @@ _DECODER_INPUTS = {
 }
 SKIPS = ("high_res_feats_0", "high_res_feats_1")
 """Encoder outputs and decoder inputs of models with skip features, fine to coarse."""
+Runtime = Literal["onnxruntime", "openvino"]
+RUNTIMES: tuple[Runtime, ...] = ("onnxruntime", "openvino")
+FloatArray = NDArray[np.float32]
+
+
+class Graph(Protocol):
+    """One ONNX model, loaded by some runtime."""
+
+    inputs: frozenset[str]
+    outputs: tuple[str, ...]
+
+    def run(self, inputs: dict[str, FloatArray]) -> dict[str, FloatArray]:
+        """Arrays by name in and out."""
+        ...
 
 
 class OnnxBackend:
@@ -33,26 +48,36 @@ class OnnxBackend:
         bundle: the two models as bytes, and their card.
         where: the bundle's path, for error messages.
         threads: per model; None: as many as this process may use, at most 8.
+        runtime: what computes. OpenVINO runs the encoder in bfloat16 where the processor can.
 
     Raises:
-        InputError: not ONNX, or not with the inputs of a samling bundle.
+        InputError: not ONNX, not with the inputs of a samling bundle, or not for this runtime.
     """
 
     def __init__(
-        self, bundle: Bundle, where: str | Path = "bundle", threads: int | None = None
+        self,
+        bundle: Bundle,
+        where: str | Path = "bundle",
+        threads: int | None = None,
+        runtime: Runtime = "onnxruntime",
     ) -> None:
-        options = session_options(threads or usable_threads())
-        self._encoder = _session(bundle.encoder, options, f"{where}/{ENCODER}", _ENCODER_INPUTS)
-        self._decoder = _session(bundle.decoder, options, f"{where}/{DECODER}", _DECODER_INPUTS)
-        self._outputs = [output.name for output in self._encoder.get_outputs()]
+        if runtime == "openvino" and bundle.card.precision != "float32":
+            problem = "has 8-bit layers in the form that ONNX Runtime computes rightly"
+            raise InputError(where, problem, "use --runtime onnxruntime, or export --format onnx")
+        count = threads or usable_threads()
+        self._encoder = _graph(runtime, bundle.encoder, f"{where}/{ENCODER}", count)
+        self._decoder = _graph(runtime, bundle.decoder, f"{where}/{DECODER}", count)
+        _require_inputs(self._encoder, f"{where}/{ENCODER}", _ENCODER_INPUTS)
+        _require_inputs(self._decoder, f"{where}/{DECODER}", _DECODER_INPUTS)
         side = 4 * bundle.card.embedding_size
         self._no_mask = np.zeros((1, 1, side, side), dtype=np.float32)
 
     def encode(self, plane: NDArray[np.float32]) -> Encoding:
         """(S, S) or (3, S, S) model input in [0, 1] -> its encoding."""
         image = np.ascontiguousarray(plane, dtype=np.float32)
-        image = image[None, None] if image.ndim == 2 else image[None]
-        outputs = dict(zip(self._outputs, self._encoder.run(None, {"image": image}), strict=True))
+        outputs = self._encoder.run(
+            {"image": image[None, None] if image.ndim == 2 else image[None]}
+        )
         presence = outputs.get("presence")
         skips = tuple(outputs[name] for name in SKIPS if name in outputs)
         return Encoding(
@@ -83,18 +108,44 @@ class OnnxBackend:
             "has_mask_input": given(count, dtype=np.float32),
             **dict(zip(SKIPS, encoding.skips, strict=False)),
         }
-        low, quality = self._decoder.run(["low_res_masks", "iou_predictions"], inputs)
-        return low[:, 0], quality[:, 0]
+        outputs = self._decoder.run(inputs)
+        return outputs["low_res_masks"][:, 0], outputs["iou_predictions"][:, 0]
 
 
-def load_bundle(path: str | Path, threads: int | None = None) -> Segmenter:
-    """A bundle folder or zip, ready to use.
+class OnnxRuntimeGraph:
+    """A graph on ONNX Runtime.
 
     Raises:
-        InputError: not a bundle, damaged, or unsafe.
+        InputError: not ONNX.
+    """
+
+    def __init__(self, model: bytes, where: str | Path, threads: int) -> None:
+        options, providers = session_options(threads), ["CPUExecutionProvider"]
+        try:
+            self._session = ort.InferenceSession(model, options, providers=providers)
+        except Exception as error:  # ONNX Runtime raises a dozen unrelated types for a damaged file
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+            problem = f"is not a usable ONNX model ({reason})"
+            raise InputError(where, problem, "export it again") from error
+        self.inputs = frozenset(entry.name for entry in self._session.get_inputs())
+        self.outputs = tuple(entry.name for entry in self._session.get_outputs())
+
+    def run(self, inputs: dict[str, FloatArray]) -> dict[str, FloatArray]:
+        """Arrays by name in and out."""
+        return dict(zip(self.outputs, self._session.run(None, inputs), strict=True))
+
+
+def load_bundle(
+    path: str | Path, threads: int | None = None, runtime: Runtime = "onnxruntime"
+) -> Segmenter:
+    """A bundle folder or zip, ready to use; it remembers the last few images it encoded.
+
+    Raises:
+        InputError: not a bundle, damaged, unsafe, or not for this runtime.
     """
     bundle = read_bundle(path)
-    return Segmenter(OnnxBackend(bundle, path, threads), bundle.card)
+    backend = OnnxBackend(bundle, path, threads, runtime)
+    return Segmenter(CachedBackend(backend), bundle.card)
 
 
 def usable_threads() -> int:
@@ -127,16 +178,16 @@ def session_options(threads: int) -> Any:
     return options
 
 
-def _session(model: bytes, options: Any, where: str, inputs: set[str]) -> Any:
-    try:
-        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime raises a dozen unrelated types for a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        raise InputError(
-            where, f"is not a usable ONNX model ({reason})", "export it again"
-        ) from error
-    names = {entry.name for entry in session.get_inputs()}
-    if names - set(SKIPS) != inputs:
-        problem = f"has the inputs {sorted(names)} instead of {sorted(inputs)}"
+def _graph(runtime: Runtime, model: bytes, where: str, threads: int) -> Graph:
+    if runtime == "onnxruntime":
+        return OnnxRuntimeGraph(model, where, threads)
+    from samling.inference.openvino_graph import OpenVinoGraph
+
+    # Masks are cut from the decoder's logits: those keep float32
+    return OpenVinoGraph(model, where, threads, half=where.endswith(ENCODER))
+
+
+def _require_inputs(graph: Graph, where: str, inputs: set[str]) -> None:
+    if graph.inputs - set(SKIPS) != inputs:
+        problem = f"has the inputs {sorted(graph.inputs)} instead of {sorted(inputs)}"
         raise InputError(where, problem, "use a bundle made by samling export")
-    return session

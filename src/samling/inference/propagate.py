@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from samling.inference.ensemble import slab_at
 from samling.inference.regions import box_around
-from samling.inference.segmenter import EncodedImage, Segmenter
+from samling.inference.segmenter import EncodedImage, Segmenter, Settle
 from samling.prompts.prompt import Prompt
 
 Mask = NDArray[np.bool_]
@@ -81,13 +81,19 @@ class Answer:
     quality: float
 
 
-def answer(segmenter: Segmenter, encoded: EncodedImage, prompt: Prompt) -> Answer:
-    """What the model says to one prompt, with what is needed to carry the object on."""
+def answer(
+    segmenter: Segmenter, encoded: EncodedImage, prompt: Prompt, settle: Settle | None = None
+) -> Answer:
+    """What the model says to one prompt, with what is needed to carry the object on.
+
+    `settle` changes the (4h, 4w) logits before the mask is cut, those of a closer look excepted.
+    """
     low, quality = segmenter.decode_square(encoded, [prompt])
     if segmenter.zooms(prompt):
         logits, closer = segmenter.decode_zoomed(encoded, prompt)
         return Answer(segmenter.cut(logits, prompt), low[0], closer)
-    logits = encoded.frame.logits_to_original(low)[0]
+    shown = low if settle is None else settle(low[0], 0)[None]
+    logits = encoded.frame.logits_to_original(shown)[0]
     return Answer(segmenter.cut(logits, prompt), low[0], float(quality[0]))
 
 

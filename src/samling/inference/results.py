@@ -59,6 +59,11 @@ class ResultFolder:
         self._rows: list[dict[str, object]] = []
         self._written: list[Path] = []
 
+    @property
+    def rows(self) -> list[dict[str, object]]:
+        """One for each object so far."""
+        return self._rows
+
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:
         """What is added inside the block is taken back if the block fails."""
@@ -82,11 +87,12 @@ class ResultFolder:
         *,
         spacing_mm: tuple[float, float] | None = None,
         frame: int | None = None,
+        stem: str | None = None,
     ) -> Path:
         """Write mask and overlay of one image, remember its rows; return the mask's path.
 
         Args:
-            source: the input; its stem names the results.
+            source: the input; its stem names the results, unless `stem` does.
             image: (H, W) grey.
             frame: number of the frame in a cine loop, None for a single image.
 
@@ -94,7 +100,8 @@ class ResultFolder:
             InputError: the folder cannot be written, or an object is of no class of the model.
         """
         mask = self._mask(source, image.shape, objects)
-        stem = source.stem if frame is None else f"{source.stem}_f{frame:03d}"
+        stem = stem or source.stem
+        stem = stem if frame is None else f"{stem}_f{frame:03d}"
         name = self.reserve(stem, (".png", "_overlay.png"))
         overlay = draw(image, objects)
         for path, picture in ((f"{name}.png", mask), (f"{name}_overlay.png", overlay)):

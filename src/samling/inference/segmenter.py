@@ -1,6 +1,6 @@
 """Segmenter: images and prompts in, objects at the image's own size out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,10 @@ _OFFERS: dict[PromptKind, tuple[str, str]] = {
     "mask": ("mask prompts", "give a mask"),
     "automatic": ("automatic mode", "give no prompt (--auto)"),
 }
+
+
+Settle = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
+"""(4h, 4w) logits of one answer and its class -> those that the mask is cut from, e.g. smoothed in time."""
 
 
 @dataclass(frozen=True)
@@ -141,8 +145,10 @@ class Segmenter:
         self.check(prompts, (plane.shape[0], plane.shape[1]))  # before the cost of encoding
         return self.segment_encoded(self.encode(plane), prompts)
 
-    def segment_encoded(self, encoded: EncodedImage, prompts: Sequence[Prompt]) -> list[Object]:
-        """As `segment`, on an image that is already encoded."""
+    def segment_encoded(
+        self, encoded: EncodedImage, prompts: Sequence[Prompt], settle: Settle | None = None
+    ) -> list[Object]:
+        """As `segment`, on an image that is already encoded; `settle` changes automatic answers."""
         from samling.inference.automatic import find_objects
 
         self.check(prompts, (encoded.frame.height, encoded.frame.width))
@@ -159,6 +165,7 @@ class Segmenter:
             if prompt.automatic:
                 index = prompt.class_index or 0
                 low = self._inside(low, index, encoded)
+                low = low if settle is None else settle(low, index)
                 found = find_objects(low, float(quality), encoded, self.card, index)
                 objects += [self._expecting(item, "automatic") for item in found]
             else:

@@ -1,5 +1,9 @@
 """adapt: train an adapter on prepared stores, validate every epoch, keep the best, resume."""
 
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +28,7 @@ from samling.recipes.prompted_training import (
 )
 from samling.recipes.run_folder import draw_curves, open_run
 from samling.training.checkpoint import locked
+from samling.training.distributed import together, wait_for_others
 
 
 def adapt(
@@ -41,6 +46,7 @@ def adapt(
 
     The run folder `out` gets config.yaml, environment.json, metrics.jsonl, checkpoint.pt,
     adapter.safetensors, adapter.json and curves.png. An interrupted run goes on where it stopped.
+    Started by torchrun, the processes share every batch; the first one writes.
 
     Returns:
         The run folder.
@@ -52,11 +58,30 @@ def adapt(
     opened = [Store.open(path) for path in stores]
     check_training(opened, seeing_of(settings))  # before a run folder is made
     foundation = load_base(base)
-    with locked(out):
-        open_run(out, settings, opened, foundation.card)
-        _train(settings, opened, foundation, out, report)
-        draw_curves(out)
+    with together() as number, _place(out, number) as place, locked(place):
+        open_run(place, settings, opened, foundation.card)
+        _train(settings, opened, foundation, place, _silent if number else report)
+        draw_curves(place)
     return out
+
+
+@contextmanager
+def _place(out: Path, number: int) -> Iterator[Path]:
+    """Where a process keeps its run: the first one in `out`, the others in a copy that is thrown away."""
+    if not number:
+        wait_for_others()  # they copy what there is before anything is written
+        yield out
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "run"
+        if out.exists():
+            shutil.copytree(out, place, ignore=shutil.ignore_patterns(".*"))
+        wait_for_others()
+        yield place
+
+
+def _silent(message: str) -> None:
+    """The first process speaks for all."""
 
 
 def _train(

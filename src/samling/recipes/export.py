@@ -1,40 +1,74 @@
 """export: a run as a bundle that predicts without PyTorch."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from samling.errors import InputError
 from samling.inference.bundle import is_bundle
 
-FORMATS = ("onnx",)
+if TYPE_CHECKING:
+    from samling.export.parity import Parity
+    from samling.inference.bundle import Bundle
+
+FORMATS = ("onnx", "onnx-int8")
 
 
-def export(model: str, out: Path, format: str = "onnx") -> Path:
+def export(
+    model: str,
+    out: Path,
+    format: str = "onnx",
+    stores: Sequence[Path] = (),
+    most_drop: float = 0.5,
+    *,
+    report: Callable[[str], None] = lambda message: None,
+) -> Path:
     """Write MODEL as a bundle, after comparing its masks with the model's own.
 
     Args:
         model: run folder, distilled base or name.
         out: folder to make, or a `.zip`.
-        format: `onnx`.
+        format: `onnx`, or `onnx-int8` for an encoder in 8 bits.
+        stores: for `onnx-int8`: their training images set the ranges, their validation images say
+            what it costs.
+        most_drop: points of Dice that 8 bits may cost in any kind of prompt.
+        report: told what is going on.
 
     Returns:
         `out`.
 
     Raises:
-        InputError: unknown model or format, or the exported masks differ; nothing is written then.
+        InputError: unknown model or format, the exported masks differ, or 8 bits cost too much;
+            nothing is written then.
     """
     if format not in FORMATS:
         raise InputError("--format", f"'{format}' is not offered", f"use {', '.join(FORMATS)}")
     if is_bundle(model):
         raise InputError(model, "is a bundle already", "name the run it was made from")
-    from samling.export.bundle import check_target
+    if (format == "onnx-int8") != bool(stores):
+        problem = "sets the ranges of onnx-int8, and of nothing else"
+        raise InputError("--data", problem, "give both, or neither")
+    from samling.export.bundle import check_target, write_bundle
 
     check_target(out)  # before a minute of work
+    from samling.export.model_card import model_card
+
+    bundle, parity = _in_floats(model)
+    precision = "32-bit floats"
+    if stores:
+        from samling.recipes.export_int8 import in_eight_bits
+
+        bundle, precision = in_eight_bits(bundle, stores, most_drop, report)
+    write_bundle(bundle, model_card(bundle.card, parity, precision), out)
+    return out
+
+
+def _in_floats(model: str) -> "tuple[Bundle, Parity]":
     from samling.adapters.lora import merge_lora
-    from samling.export.onnx import export_onnx
+    from samling.export.onnx import make_bundle
     from samling.recipes.build import load_torch
 
     promptable, card = load_torch(model)
     if card.adapter and card.adapter["kind"] == "lora":
         merge_lora(promptable)  # the bundle costs what the base costs
-    export_onnx(promptable, card, out)
-    return out
+    return make_bundle(promptable, card)

@@ -2,31 +2,46 @@
 
 import importlib.util
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from samling.cache import NAMED_MODELS
 from samling.errors import InputError
 from samling.inference.segmenter import Segmenter
 from samling.models.families import FAMILIES, refer
 
+if TYPE_CHECKING:
+    from samling.inference.onnx_backend import Runtime
 
-def load(model: str | Path) -> Segmenter:
+
+def load(model: str | Path, runtime: str | None = None, threads: int | None = None) -> Segmenter:
     """Load a model.
 
-    A bundle (folder or zip) runs on ONNX Runtime and needs no PyTorch; a run folder, a distilled
-    base, a named model (`litemedsam`) and a checkpoint of the SAM family as its authors publish it
-    (`sam_vit_b_01ec64.pth`, `medsam:weights.pth`, `sam2.1_hiera_tiny.pt@512`, a Hugging Face folder)
-    need the `train` extra.
+    A bundle (folder or zip) runs on ONNX Runtime, or on OpenVINO with `runtime="openvino"`, and
+    needs no PyTorch. A run folder, a distilled base, a named model (`litemedsam`) and a checkpoint of
+    the SAM family as its authors publish it (`sam_vit_b_01ec64.pth`, `medsam:weights.pth`,
+    `sam2.1_hiera_tiny.pt@512`, a Hugging Face folder) need the `train` extra.
+
+    Args:
+        model: path or name.
+        runtime: of a bundle.
+        threads: of a bundle, for one image; None: as many as this process may use, at most 8.
 
     Raises:
-        InputError: unknown, damaged, or PyTorch is missing.
+        InputError: unknown, damaged, or PyTorch or the runtime is missing.
     """
     from samling.inference.bundle import is_bundle
 
     path = Path(model)
-    if is_bundle(path):
-        from samling.inference.onnx_backend import load_bundle
+    if runtime is not None or is_bundle(path):
+        from samling.inference.onnx_backend import RUNTIMES, load_bundle
 
-        return load_bundle(path)
+        chosen: Runtime | None = next((r for r in RUNTIMES if r == (runtime or r)), None)
+        if chosen is None:
+            raise InputError("--runtime", f"'{runtime}' is unknown", f"use {', '.join(RUNTIMES)}")
+        if not is_bundle(path):
+            problem = "is no bundle, and runtimes are for bundles"
+            raise InputError(path, problem, "export it first, or leave --runtime out")
+        return load_bundle(path, threads, chosen)
     if path.is_file() and refer(str(model)) is None:
         problem = "is a file, but no bundle"
         raise InputError(

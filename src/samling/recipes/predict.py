@@ -53,11 +53,13 @@ class PredictOptions:
             says.
         volume: for volumes; its formats hold for images too.
         others: further models, by run, bundle or name, for an ensemble on volumes.
+        runtime: of a bundle, see `load`.
     """
 
     window: str | None = None
     volume: VolumeOptions = field(default_factory=VolumeOptions)
     others: tuple[str, ...] = ()
+    runtime: str | None = None
 
     def windowed(self, segmenter: Segmenter) -> Segmenter:
         """The segmenter, looking through the window that was asked for."""
@@ -95,10 +97,10 @@ def predict(
     """
     volumes = [path for path in dict.fromkeys(inputs) if is_volume(path)]
     files, failed, notes = collect([path for path in inputs if path not in volumes])
-    _refuse_own_folder(
+    refuse_own_folder(
         out, [*files, *(path / "slice" if path.is_dir() else path for path in volumes)]
     )
-    segmenter = options.windowed(load(model))
+    segmenter = options.windowed(load(model, options.runtime))
     others = tuple(options.windowed(load(name)) for name in options.others)
     options = replace(options, volume=replace(options.volume, others=others))
     source = prompt_source(segmenter.card, boxes, points, prompts_file, auto)
@@ -108,7 +110,7 @@ def predict(
     if files and (options.others or options.volume.flips or options.volume.span):
         notes.append("--with, --flips and --slices are for volumes: images were seen without them")
     results = ResultFolder(out, segmenter.card.classes)
-    run = _Run(segmenter, source, options, results, failed, notes)
+    run = Run(segmenter, source, options, results, failed, notes)
     run.files(files)
     run.volumes(volumes)
     if not run.done:
@@ -141,7 +143,7 @@ def collect(
 
 def _of_folder(folder: Path, notes: list[str]) -> list[Path]:
     every = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    images = [path for path in every if _is_image(path)]
+    images = [path for path in every if is_image(path)]
     if not images:
         problem = "holds no PNG, JPEG, TIFF, BMP or DICOM file"
         raise InputError(folder, problem, "name a folder with images (folders inside are not read)")
@@ -150,7 +152,7 @@ def _of_folder(folder: Path, notes: list[str]) -> list[Path]:
     return images
 
 
-def _is_image(path: Path) -> bool:
+def is_image(path: Path) -> bool:
     """By its name, so that damaged images are reported; else by content (DICOM without suffix)."""
     if path.suffix.lower() in (*SUFFIXES, *_DICOM_SUFFIXES):
         return True
@@ -161,7 +163,7 @@ def _is_image(path: Path) -> bool:
 
 
 @dataclass
-class _Run:
+class Run:
     """One call of `predict`: what every input needs, and what became of the inputs so far."""
 
     segmenter: Segmenter
@@ -178,7 +180,7 @@ class _Run:
         before = len(self.done)
         try:
             for path in track(files, "predicting", "images"):
-                self._one(path, self._predict_file)
+                self._one(path, self.predict_file)
         finally:
             if len(self.done) > before:
                 self.results.write_table()
@@ -217,8 +219,8 @@ class _Run:
             problem = "needs more memory than there is"
             self.failed.append((path, InputError(path, problem, "scale it down or cut it")))
 
-    def _predict_file(self, path: Path) -> int:
-        """Every frame of one file; returns the number of objects."""
+    def predict_file(self, path: Path, stem: str | None = None) -> int:
+        """Every frame of one file; returns the number of objects. `stem`: name of the results."""
         asked = self.source.of(path)
         first = read_any(path)
         if first.frames > FRAMES_AT_MOST:
@@ -235,7 +237,9 @@ class _Run:
         for frame, plane in enumerate(planes):
             objects = _predict_plane(self.segmenter, path, plane, asked)
             number = None if first.frames == 1 else frame
-            self.results.add(path, plane.pixels, objects, spacing_mm=plane.spacing_mm, frame=number)
+            self.results.add(
+                path, plane.pixels, objects, spacing_mm=plane.spacing_mm, frame=number, stem=stem
+            )
             found += len(objects)
             self.notes += _expectations(path, number, objects)
             if "dicom-seg" in self.options.volume.formats:
@@ -301,7 +305,12 @@ def _classed(found: Object, asked: Asked) -> Object:
     return found if asked.class_name is None else replace(found, class_name=asked.class_name)
 
 
-def _refuse_own_folder(out: Path, files: Sequence[Path]) -> None:
+def refuse_own_folder(out: Path, files: Sequence[Path]) -> None:
+    """Refuse a folder of results that holds the inputs.
+
+    Raises:
+        InputError: naming it.
+    """
     if out.exists() and not out.is_dir():
         raise InputError(out, "is a file", "name a folder for the results")
     if any(path.resolve().parent == out.resolve() for path in files):

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from samling.config import TrainingSection
 from samling.data.augment import Augmentation, augment
@@ -24,10 +25,11 @@ from samling.data.intensity import Intensity
 from samling.data.splits import TrainSplit, ValSplit
 from samling.data.store import Store
 from samling.errors import InputError
-from samling.models.contract import Promptable
+from samling.models.contract import Embedding, Promptable
 from samling.prompts.frame import Fit
 from samling.recipes.objective import Answers, prompted_terms, weighted_sum
 from samling.recipes.validation import best_threshold, score
+from samling.training.distributed import gathered, own_rows, world
 from samling.training.loop import Schedule, Task, Terms, best_precision, fit, precision
 from samling.training.randomness import generator, seed_weights
 
@@ -231,7 +233,7 @@ def _step(
     images, labels = augment(images, labels, plan, rng)
     known = planes.knows(indices, len(answers.names)).to(device)
     with precision(kind, device):
-        embedding = model.encode(images)
+        embedding = _encode(model, images)
         parts = [
             terms
             for prompts in settings.prompts
@@ -250,6 +252,19 @@ def _step(
     }
     total = torch.stack([weighted_sum(part, settings.loss) for part in parts]).mean()
     return means | {"total": total}, len(indices)
+
+
+def _encode(model: Promptable, images: Tensor) -> Embedding:
+    """The embedding of a batch; where several processes train together each encodes its share."""
+    if world() == 1:
+        return model.encode(images)
+    count = len(images)
+    own = model.encode(images[own_rows(count)])
+    return Embedding(
+        gathered(own.image, count),
+        None if own.presence is None else gathered(own.presence, count),
+        tuple(gathered(skip, count) for skip in own.skips),
+    )
 
 
 def calibrate(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from samling.errors import InputError
 from samling.training.checkpoint import read_checkpoint, save_checkpoint
+from samling.training.distributed import average_gradients
 from samling.training.log import MetricsLog
 
 State = dict[str, Tensor]
@@ -135,6 +136,7 @@ def _train_epoch(
         optimizer.zero_grad(set_to_none=True)
         terms, count = run_step()
         terms["total"].backward()
+        average_gradients(task.parameters)
         norm = torch.nn.utils.clip_grad_norm_(task.parameters, clip)
         if not torch.isfinite(norm):
             where = f"epoch {epoch}, step {step}"

@@ -1,0 +1,110 @@
+"""export_int8: a bundle with its encoder in 8 bits, as much of it as validation images allow."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samling.data.case import Case
+from samling.data.intensity import slab_to_model
+from samling.data.store import Store
+from samling.errors import InputError
+from samling.evaluation.metrics import dice
+from samling.evaluation.protocols import ask, seen_by, truth
+from samling.export.int8 import Quantiser, quantiser
+from samling.export.slim import slim
+from samling.inference.bundle import Bundle
+from samling.inference.card import Card
+from samling.inference.onnx_backend import OnnxBackend
+from samling.inference.segmenter import PADDING, Segmenter
+from samling.prompts.frame import Frame
+
+CALIBRATION_IMAGES, VALIDATION_IMAGES, PROBES = 48, 120, 4
+LIMITS = (0.1, 0.03, 0.01, 0.003)
+"""Layers that alone change the encoder's outputs by more stay in float; the next if Dice falls too far."""
+_PROTOCOLS = {"box": "box", "points": "point1", "automatic": "auto"}
+
+Report = Callable[[str], None]
+
+
+def in_eight_bits(
+    bundle: Bundle, stores: Sequence[Path], most_drop: float, report: Report
+) -> tuple[Bundle, str]:
+    """The bundle with 8-bit layers and half-precision weights, and a sentence on what that costs.
+
+    Raises:
+        InputError: a store is unusable, or every form costs more than `most_drop` points of Dice.
+    """
+    opened = [Store.open(path) for path in stores]
+    for store in opened:
+        store.neighbours = bundle.card.slices == 3
+    squares = _squares(opened, bundle.card)
+    cases = _validation(opened)
+    before = _scores(bundle, cases)
+    with quantiser(bundle.encoder, squares) as maker:
+        report(f"measuring {len(maker.layers)} layers, one by one in 8 bits")
+        errors = maker.sensitivity(squares[:: max(1, len(squares) // PROBES)][:PROBES])
+        for limit in LIMITS:
+            layers = [name for name in maker.layers if errors[name] <= limit]
+            made = _made(bundle, maker, layers)
+            after = _scores(made, cases)
+            cost = _in_words(len(layers), len(maker.layers), len(cases), before, after)
+            report(cost)
+            if max(100 * (before[kind] - after[kind]) for kind in before) <= most_drop:
+                return made, cost
+    problem = f"in 8 bits costs more than {most_drop:g} points of Dice ({cost})"
+    remedy = "export --format onnx, or allow more with --most-drop"
+    raise InputError(bundle.card.name, problem, remedy)
+
+
+def _made(bundle: Bundle, maker: Quantiser, layers: Sequence[str]) -> Bundle:
+    # How far quality can be trusted was measured on the model in floats
+    card = bundle.card.model_copy(update={"precision": "int8", "calibration": None})
+    encoder = slim(maker.quantise(layers), half=True)
+    return Bundle(encoder, slim(bundle.decoder, half=True), card)
+
+
+def _in_words(
+    layers: int, all_layers: int, images: int, before: dict[str, float], after: dict[str, float]
+) -> str:
+    changes = ", ".join(f"{kind} {100 * (after[kind] - before[kind]):+.2f}" for kind in before)
+    share = f"{layers} of {all_layers} layers of the encoder in 8 bits"
+    return f"{share}, the rest in 16; points of Dice on {images} validation images: {changes}"
+
+
+def _scores(bundle: Bundle, cases: Sequence[Case]) -> dict[str, float]:
+    """Mean Dice per kind of prompt; the same prompts in every call."""
+    segmenter = Segmenter(OnnxBackend(bundle), bundle.card)
+    kinds = [_PROTOCOLS[kind] for kind in bundle.card.prompts if kind in _PROTOCOLS]
+    found: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for case in cases:
+        encoded = segmenter.encode(seen_by(segmenter, case))
+        for kind in kinds:
+            answer = ask(segmenter, encoded, case, kind, seed=0)
+            if answer is not None:
+                found[kind].append(dice(truth(case), answer.mask))
+    return {kind: float(np.mean(values)) for kind, values in found.items() if values}
+
+
+def _squares(stores: Sequence[Store], card: Card) -> NDArray[np.float32]:
+    """(N, S, S) or (N, 3, S, S) training images of all stores as the model sees them, evenly drawn."""
+    squares = []
+    for store in stores:
+        for id in _evenly(store.splits.train.ids, CALIBRATION_IMAGES // len(stores)):
+            case = store.case(id)
+            seen = case.slab if card.slices == 3 else case.image
+            height, width = case.image.shape
+            frame = Frame(height, width, card.input_size, card.fit)
+            padding = PADDING[card.padding]
+            squares.append(slab_to_model(seen, frame, card.intensity_steps, padding))
+    return np.stack(squares)
+
+
+def _validation(stores: Sequence[Store]) -> list[Case]:
+    share = VALIDATION_IMAGES // len(stores)
+    return [store.case(id) for store in stores for id in _evenly(store.splits.val.ids, share)]
+
+
+def _evenly(ids: Sequence[str], count: int) -> Sequence[str]:
+    return ids[:: max(1, -(-len(ids) // max(1, count)))]

@@ -1,0 +1,140 @@
+"""predict_archive: what `samling archive` does, on threads here or on a Ray cluster."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from samling.errors import InputError
+from samling.inference.onnx_backend import usable_threads
+from samling.inference.results import ResultFolder
+from samling.recipes.archive import Archive, Task, in_threads, record, tasks_of
+from samling.recipes.load import load
+from samling.recipes.predict import PredictOptions, Run, is_image, refuse_own_folder
+from samling.recipes.progress import track
+from samling.recipes.prompt_source import prompt_source
+
+_OBJECT_STORE_BYTES = 200 << 20  # rows are names of files
+
+
+@dataclass(frozen=True)
+class ArchiveSummary:
+    """What became of an archive."""
+
+    out: Path
+    counts: dict[str, int]
+
+    @property
+    def failed(self) -> bool:
+        """Whether any image is set aside."""
+        return self.counts["failed"] > 0
+
+    def __str__(self) -> str:
+        found = self.counts
+        text = f"{found['done']} done, {found['objects']} objects, in {self.out}"
+        return f"{text}\nfailed: {found['failed']}, see manifest.csv" if self.failed else text
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a worker, here or elsewhere, needs to know; plain values only."""
+
+    model: str
+    out: str
+    boxes: tuple[tuple[float, ...], ...] = ()
+    points: tuple[tuple[float, ...], ...] = ()
+    prompts_file: str | None = None
+    auto: bool = False
+    window: str | None = None
+    runtime: str | None = None
+
+
+class Worker:
+    """Loads the model once, then does one task after the other, each with one thread."""
+
+    def __init__(self, job: Job) -> None:
+        self.out = Path(job.out)
+        self.options = PredictOptions(job.window, runtime=job.runtime)
+        self.segmenter = self.options.windowed(load(job.model, job.runtime, threads=1))
+        prompts = None if job.prompts_file is None else Path(job.prompts_file)
+        self.source = prompt_source(self.segmenter.card, job.boxes, job.points, prompts, job.auto)
+        for asked in self.source.common or ():
+            self.segmenter.require(asked.prompt)
+
+    def __call__(self, task: Task) -> None:
+        """One image, whole or not at all, and its record."""
+        results = ResultFolder(self.out, self.segmenter.card.classes)
+        run = Run(self.segmenter, self.source, self.options, results, [], [])
+        record(self.out, task, results, lambda: run.predict_file(Path(task.path), task.stem))
+
+
+def predict_archive(job: Job, inputs: Sequence[Path], *, ray: bool = False) -> ArchiveSummary:
+    """Segment very many images; run again after an interruption, it goes on where it was.
+
+    A result depends on its image and the job alone. An image that cannot be used is set aside with
+    its reason, and the others are done.
+
+    Args:
+        inputs: images, and folders with the folders in them.
+        ray: on the processors of a Ray cluster, which see the same files under the same names.
+
+    Raises:
+        InputError: wrong use, another job's folder, or the results cannot be written.
+    """
+    out = Path(job.out)
+    refuse_own_folder(out, [path / "any" if path.is_dir() else path for path in inputs])
+    worker = Worker(job)
+    card = worker.segmenter.card.model_dump(mode="json")
+    archive = Archive(out, {"card": card, **_asked(job)})
+    tasks = [t for t in tasks_of(inputs, is_image) if not Path(t.path).is_relative_to(out)]
+    todo = archive.open_tasks(tasks)
+    try:
+        if ray and todo:
+            _on_ray(job, todo)
+        else:
+            in_threads(todo, worker, usable_threads())
+    finally:
+        counts = archive.write_tables(tasks)
+    if not counts["open"]:
+        archive.sweep()
+    return ArchiveSummary(out, counts)
+
+
+def _asked(job: Job) -> dict[str, Any]:
+    """What results depend on beside model and image; of a prompt file its content."""
+    file = job.prompts_file
+    content = None if file is None else Path(file).read_text(encoding="utf-8-sig")
+    asked = {"boxes": job.boxes, "points": job.points, "auto": job.auto, "window": job.window}
+    return {**asked, "prompts": content, "runtime": job.runtime}
+
+
+class _RayWorker:
+    """A worker as Ray Data wants it: rows in, rows out."""
+
+    def __init__(self, job: Job) -> None:
+        self._worker = Worker(job)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        self._worker(Task(**row))
+        return row
+
+
+def _on_ray(job: Job, tasks: Sequence[Task]) -> None:
+    """One worker with one processor each; images wait in the cluster until one is free.
+
+    A task that is done twice, because a worker died over it, leaves the same record.
+    """
+    try:
+        import ray
+    except ModuleNotFoundError:
+        remedy = "pip install '.[cluster]', or leave --ray out"
+        raise InputError("--ray", "Ray is not installed", remedy) from None
+    if not ray.is_initialized():
+        own = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+        ray.init(log_to_driver=False, **({} if "RAY_ADDRESS" in os.environ else own))
+    workers = max(1, min(len(tasks), int(ray.cluster_resources().get("CPU", 1))))
+    rows = ray.data.from_items([asdict(task) for task in tasks], override_num_blocks=len(tasks))
+    done = rows.map(_RayWorker, fn_constructor_args=(job,), num_cpus=1, concurrency=workers)
+    for _ in track(done.iter_rows(), "predicting", "images", len(tasks)):
+        pass

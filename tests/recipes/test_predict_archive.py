@@ -1,0 +1,157 @@
+"""An archive of small pictures: interrupted, damaged, repeated. The model fills boxes."""
+
+import csv
+import json
+import os
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from samling.errors import InputError
+from samling.inference.backend import Encoding
+from samling.inference.card import Card
+from samling.inference.segmenter import Segmenter
+from samling.recipes import predict_archive as module
+from samling.recipes.predict_archive import Job, predict_archive
+
+IMAGES = 12
+
+
+class Threshold:
+    """Whatever is asked: what is brighter than a half. Stops the process after some images."""
+
+    def __init__(self, stop_after=None):
+        self.left = stop_after
+
+    def encode(self, plane):
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+        return Encoding(plane[None, None], 3.0)
+
+    def decode(self, encoding, coords, labels, masks=None):
+        low = np.repeat(encoding.embedding[0] - 0.5, len(coords), axis=0) * 20
+        return low.astype(np.float32), np.full(len(coords), 0.75, dtype=np.float32)
+
+
+@pytest.fixture
+def use(monkeypatch):
+    card = Card(
+        name="threshold", base="none", base_sha256="0" * 64, input_size=64, embedding_size=16,
+        prompts=("box", "automatic"),
+    )  # fmt: skip
+
+    def install(stop_after=None, name="threshold"):
+        segmenter = Segmenter(Threshold(stop_after), card.model_copy(update={"name": name}))
+        monkeypatch.setattr(module, "load", lambda *_, **__: segmenter)
+
+    install()
+    return install
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Twelve images in three folders, the same names in each; one damaged, one no image."""
+    folder = tmp_path / "in"
+    rng = np.random.default_rng(0)
+    for number in range(IMAGES):
+        path = folder / f"patient{number // 4}" / f"scan{number % 4}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = rng.integers(0, 100, (40, 64), dtype=np.uint8)
+        picture[5 : 10 + number, 8:40] = 250
+        cv2.imwrite(str(path), picture)
+    (folder / "patient1" / "scan2.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def job(out, **changes):
+    return Job("threshold", str(out), **changes)
+
+
+def content(folder):
+    """Every file but its time of writing."""
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    }
+
+
+def test_every_image_is_in_the_manifest_and_faults_are_set_aside(use, images, tmp_path):
+    summary = predict_archive(job(tmp_path / "out"), [images])
+    assert summary.counts == {"done": 11, "failed": 1, "open": 0, "objects": 11}
+    rows = list(csv.DictReader((tmp_path / "out" / "manifest.csv").open()))
+    assert [row["file"] for row in rows if row["status"] == "failed"] == ["patient1/scan2.png"]
+    assert "scan2.png" in next(row["error"] for row in rows if row["status"] == "failed")
+    found = list(csv.DictReader((tmp_path / "out" / "results.csv").open()))
+    assert len({row["mask"] for row in found}) == 11
+    first = next(row for row in found if row["file"] == "patient0/scan0.png")
+    assert int(first["area_px"]) == pytest.approx(5 * 32, rel=0.15)
+    mask = cv2.imread(str(tmp_path / "out" / first["mask"]), cv2.IMREAD_UNCHANGED)
+    assert (mask > 0).sum() == int(first["area_px"])
+
+
+def test_interrupted_anywhere_and_resumed_equals_uninterrupted(use, images, tmp_path):
+    predict_archive(job(tmp_path / "whole"), [images])
+    for stop_after in (0, 1, 3, 5):
+        use(stop_after)
+        with pytest.raises(KeyboardInterrupt):
+            predict_archive(job(tmp_path / "parts"), [images])
+        leftovers = list((tmp_path / "parts").rglob(".*.part"))
+        assert leftovers == []
+    use()
+    predict_archive(job(tmp_path / "parts"), [images])
+    whole, parts = content(tmp_path / "whole"), content(tmp_path / "parts")
+    assert whole == parts
+
+
+def test_what_is_done_is_not_done_again(use, images, tmp_path):
+    predict_archive(job(tmp_path / "out"), [images])
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.png")}
+    use(stop_after=0)  # would stop at the first image
+    predict_archive(job(tmp_path / "out"), [images])
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.png")}
+
+
+def test_a_changed_image_is_done_again_and_a_new_one_added(use, images, tmp_path):
+    predict_archive(job(tmp_path / "out"), [images])
+    good, broken = images / "patient1" / "scan1.png", images / "patient1" / "scan2.png"
+    shutil.copy(good, broken)
+    os.utime(broken, ns=(1, 1))
+    shutil.copy(good, images / "patient2" / "scan9.png")
+    summary = predict_archive(job(tmp_path / "out"), [images])
+    assert summary.counts == {"done": 13, "failed": 0, "open": 0, "objects": 13}
+
+
+def test_another_job_in_the_same_folder_is_refused(use, images, tmp_path):
+    predict_archive(job(tmp_path / "out"), [images])
+    with pytest.raises(InputError, match="other prompts"):
+        predict_archive(job(tmp_path / "out", boxes=((1, 2, 30, 40),)), [images])
+    use(name="another")
+    with pytest.raises(InputError, match="another model"):
+        predict_archive(job(tmp_path / "out"), [images])
+
+
+def test_names_of_results_are_unique(images):
+    from samling.recipes.archive import tasks_of
+    from samling.recipes.predict import is_image
+
+    for name in ("a.png", "a.jpg", "a_f000.png", "a_overlay.png"):
+        shutil.copy(images / "patient0" / "scan0.png", images / name)
+    stems = {task.label: task.stem for task in tasks_of([images], is_image)}
+    assert len(set(stems.values())) == len(stems) == IMAGES + 4
+    assert stems["patient1/scan2.png"] == "patient1__scan2"
+    # a loop a.dcm would write a_f000.png, an image a.png writes a_overlay.png
+    assert stems["a_f000.png"] == "a_f000_"
+    assert stems["a_overlay.png"] != "a_overlay"
+
+
+def test_a_record_says_all_of_its_image(use, images, tmp_path):
+    predict_archive(job(tmp_path / "out"), [images])
+    records = [json.loads(p.read_text()) for p in (tmp_path / "out" / "records").rglob("*.json")]
+    assert len(records) == IMAGES
+    assert {record["task"]["label"] for record in records} == {
+        f"patient{n // 4}/scan{n % 4}.png" for n in range(IMAGES)
+    }
