@@ -164,3 +164,16 @@ def test_hash_of_tensors_sees_names_values_types_and_shapes_but_no_order():
         {"a": state["a"], "n": state["n"]},
     ]
     assert len({digest, *map(sha256_of_tensors, changes)}) == len(changes) + 1
+
+
+def test_warm_start_resamples_tables_of_as_many_heads_alone():
+    model = nn.Module()
+    model.attention_biases = nn.Parameter(torch.zeros(4, 9))
+    ramp = torch.arange(4.0).repeat(4, 1)
+    assert warm_start(model, {"attention_biases": ramp}) == []
+    torch.testing.assert_close(
+        model.attention_biases[0], torch.tensor([0, 0.5, 1, 1, 1.5, 2, 2, 2.5, 3])
+    )
+    other = nn.Module()
+    other.attention_biases = nn.Parameter(torch.zeros(2, 9))
+    assert warm_start(other, {"attention_biases": ramp}) == ["attention_biases"]

@@ -94,7 +94,7 @@ def load_strict(
 
 
 def warm_start(model: nn.Module, state: StateDict) -> list[str]:
-    """Copy every weight whose shape fits, resample attention biases; return the names left as they were.
+    """Copy every weight whose shape fits, resample attention biases of as many heads; return the names left.
 
     A bias table (heads, w * w) holds one value per offset (|dy|, |dx|): bilinear from w x w to w' x w'.
     """
@@ -106,7 +106,7 @@ def warm_start(model: nn.Module, state: StateDict) -> list[str]:
             continue
         if source.shape == target.shape:
             fitting[key] = source
-        elif key.endswith("attention_biases"):
+        elif key.endswith("attention_biases") and len(source) == len(target):
             fitting[key] = _resample_biases(source, target.shape[1])
     model.load_state_dict(fitting, strict=False)
     return [key for key in own if key not in fitting]
