@@ -31,7 +31,8 @@ from samling.errors import InputError
 from samling.inference.bundle import read_bundle
 from samling.inference.onnx_backend import OnnxBackend, Runtime
 from samling.inference.overlay import write_png
-from samling.inference.segmenter import Segmenter, box_around
+from samling.inference.regions import box_around
+from samling.inference.segmenter import Segmenter
 from samling.inference.torch_backend import TorchBackend
 from samling.prompts.frame import Frame
 from samling.prompts.prompt import Prompt

@@ -17,8 +17,8 @@ from samling.errors import InputError
 from samling.inference.card import Card
 
 VERBS = [
-    "doctor", "prepare", "adapt", "distill", "evaluate", "compare", "export", "predict", "fetch",
-    "demo", "train", "calibrate", "reproduce", "archive", "cine",
+    "doctor", "prepare", "adapt", "distill", "evaluate", "compare", "train", "calibrate", "reproduce",
+    "export", "predict", "fetch", "demo", "archive", "cine",
 ]  # fmt: skip
 MODEL = "untrained"
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from samling.errors import InputError
-from samling.inference.onnx_backend import load_bundle
+from samling.inference.onnx_backend import OnnxBackend, load_bundle
 from samling.prompts.prompt import Prompt
 
 
@@ -119,7 +119,7 @@ def test_a_model_that_differs_is_not_kept(tiny_model, tiny_card, exported, tmp_p
 
     parts = {"encoder": (exported[0] / "encoder.onnx").read_bytes()}
     parts["decoder"] = (exported[0] / "decoder.onnx").read_bytes()
-    monkeypatch.setattr(module, "encoder_graph", lambda model, presence, slices: parts["encoder"])
+    monkeypatch.setattr(module, "encoder_graph", lambda model, **_: parts["encoder"])
     monkeypatch.setattr(module, "_decoder", lambda model, card: parts["decoder"])
     bias = tiny_model.up.bias.data
     tiny_model.up.bias.data = bias + 0.5
@@ -129,6 +129,13 @@ def test_a_model_that_differs_is_not_kept(tiny_model, tiny_card, exported, tmp_p
     finally:
         tiny_model.up.bias.data = bias
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_without_automatic_mode_is_exported_without_presence(tiny_model, tiny_card):
+    from samling.export.onnx import make_bundle
+
+    bundle, _ = make_bundle(tiny_model, tiny_card.model_copy(update={"prompts": ("box",)}))
+    assert OnnxBackend(bundle).encode(np.zeros((64, 64), dtype=np.float32)).presence is None
 
 
 def test_a_model_without_prompts_is_not_exported(tiny_model, tiny_card, tmp_path):

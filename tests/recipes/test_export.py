@@ -71,8 +71,14 @@ def test_low_rank_updates_are_merged_before_anything_is_written(tmp_path, monkey
     changes = {"adapter": settings, "prompts": ("box",)}
     base.card.model_copy(update=changes).save(tmp_path / "adapter.json")
     written = []
-    monkeypatch.setattr(onnx, "export_onnx", lambda model, card, out: written.append(model))
-    export(str(tmp_path), tmp_path / "out")
+
+    def make_bundle(model, card):
+        written.append(model)
+        raise InputError("here", "ends the test", "and saves a minute")
+
+    monkeypatch.setattr(onnx, "make_bundle", make_bundle)
+    with pytest.raises(InputError, match="ends the test"):
+        export(str(tmp_path), tmp_path / "out")
     [model] = written
     image = torch.rand(1, 1, 256, 256)
     with torch.no_grad():

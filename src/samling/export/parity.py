@@ -72,11 +72,12 @@ def compare(
     ious: list[float] = []
     logit_differences = [0.0]
     presence_differences = [0.0]
+    # Without automatic mode the presence is left out of the bundle
+    answers = range(original.card.answers if "automatic" in original.card.prompts else 0)
     for image in images:
         seen, seen_too = original.encode(image), exported.encode(image)
         presence_differences += [
-            abs((seen.presence_of(k) or 0.0) - (seen_too.presence_of(k) or 0.0))
-            for k in range(original.card.answers)
+            abs((seen.presence_of(k) or 0.0) - (seen_too.presence_of(k) or 0.0)) for k in answers
         ]
         for prompts in _trials(original, seen):
             low, _ = original.decode_square(seen, prompts)

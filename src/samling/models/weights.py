@@ -94,7 +94,7 @@ def load_strict(
 
 
 def warm_start(model: nn.Module, state: StateDict) -> list[str]:
-    """Copy every weight whose shape fits, resample attention biases of as many heads; return the names left.
+    """Copy every weight whose shape fits, resample bias tables of as many heads; return the names left.
 
     A bias table (heads, w * w) holds one value per offset (|dy|, |dx|): bilinear from w x w to w' x w'.
     """

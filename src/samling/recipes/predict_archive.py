@@ -133,6 +133,7 @@ def _on_ray(job: Job, tasks: Sequence[Task]) -> None:
     if not ray.is_initialized():
         own = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
         ray.init(log_to_driver=False, **({} if "RAY_ADDRESS" in os.environ else own))
+    ray.data.DataContext.get_current().enable_progress_bars = False  # `track` shows it
     workers = max(1, min(len(tasks), int(ray.cluster_resources().get("CPU", 1))))
     rows = ray.data.from_items([asdict(task) for task in tasks], override_num_blocks=len(tasks))
     done = rows.map(_RayWorker, fn_constructor_args=(job,), num_cpus=1, concurrency=workers)
