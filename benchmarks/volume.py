@@ -31,7 +31,9 @@ def main() -> None:
     parser.add_argument("--phantom", type=int, help="slices of a made-up scan instead")
     parser.add_argument("--model", default="base")
     parser.add_argument("--clean", default="largest,holes,closing=3")
-    given, rest = parser.parse_known_args()
+    parser.add_argument("--window", default="", help="as in `samling predict`")
+    given = parser.parse_args()
+    rest = ["--window", given.window] if given.window else []
     if (given.scan is None) == (given.phantom is None):
         parser.error("give a scan or --phantom N")
     with tempfile.TemporaryDirectory() as folder:
