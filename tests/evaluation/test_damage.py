@@ -72,3 +72,12 @@ def test_the_table_and_the_curve_start_from_the_picture_as_it_was(tmp_path) -> N
     assert [s.protocol for s in undamaged(scores)] == ["box", "auto"]
     assert draw_damage(scores, tmp_path / "d.png") is not None and (tmp_path / "d.png").is_file()
     assert damage_table(scores[:2]) is None and draw_damage(scores[:2], tmp_path / "e.png") is None
+
+
+@pytest.mark.parametrize("name", [f"{kind}2" for kind in DAMAGES])
+def test_neighbouring_slices_are_damaged_alike(name) -> None:
+    plane = np.random.default_rng(0).integers(0, 255, (64, 48)).astype(np.float32)
+    slab = damaged(np.stack([plane] * 3), name, np.random.default_rng(1))
+    assert slab.shape == (3, 64, 48)
+    np.testing.assert_array_equal(slab[0], slab[1])
+    np.testing.assert_array_equal(slab[1], slab[2])

@@ -22,6 +22,7 @@ from samling.recipes import distill as distill_module
 from samling.recipes.build import load_base, load_torch, new_base, save_base, trainee
 from samling.recipes.distill import distill
 from samling.recipes.embedding_stage import check_pair, fill_cache
+from samling.recipes.evaluate import split_part
 from samling.recipes.prepare import prepare
 from samling.recipes.supervision import Supervision, supervise
 
@@ -315,3 +316,17 @@ def test_images_without_labels_serve_the_first_stage_alone(
     run(unlabelled, teacher, tmp_path / "alone", "decoder.epochs=0")
     with pytest.raises(InputError, match="no training"):
         run(unlabelled, teacher, tmp_path / "refused")
+
+
+def test_a_teacher_that_sees_through_a_window_is_refused(tiny_run, cache, small_store, tmp_path):
+    """A student would be taught what the teacher says of pictures it never sees."""
+    run_folder = Path(shutil.copytree(tiny_run, tmp_path / "windowed"))
+    card = Card.read(run_folder / "adapter.json")
+    card.model_copy(update={"window_hu": (40.0, 400.0)}).save(run_folder / "adapter.json")
+    with pytest.raises(InputError, match="window"):
+        run(small_store, str(run_folder), tmp_path / "student")
+
+
+def test_unlabelled_images_alone_cannot_be_measured(unlabelled):
+    with pytest.raises(InputError, match="no labelled image"):
+        split_part(Store.open(unlabelled), "val", unlabelled)

@@ -120,7 +120,13 @@ def divided(protocol: str) -> tuple[str, str]:
 
 
 def damaged(image: NDArray[np.generic], name: str, rng: np.random.Generator) -> NDArray[np.float32]:
-    """(H, W) stored values -> the same range of values, damaged; "" leaves them as they are."""
+    """(H, W) stored values -> the same range of values, damaged; "" leaves them as they are.
+
+    Neighbouring slices (3, H, W) are damaged alike.
+    """
+    if image.ndim == 3:
+        seed = int(rng.integers(2**63))
+        return np.stack([damaged(one, name, np.random.default_rng(seed)) for one in image])
     values = image.astype(np.float32)
     if not name:
         return values

@@ -86,10 +86,10 @@ class Object:
     class_name: str
     expected: Expected | None = None
 
-    @property
-    def certainty(self) -> float:
-        """What calibration goes by: quality, times presence where the model says it."""
-        return self.quality * (1.0 if self.presence is None else self.presence)
+    def certainty(self, kind: PromptKind) -> float:
+        """What calibration goes by: quality; without a prompt, times presence where the model says it."""
+        alone = kind != "automatic" or self.presence is None
+        return self.quality if alone else self.quality * (self.presence or 0.0)
 
 
 class Segmenter:
@@ -371,7 +371,9 @@ class Segmenter:
         """The object with what calibration says of its Dice, where there is one."""
         calibration = self.card.calibration
         curve = None if calibration is None else calibration.curves.get(kind)
-        return found if curve is None else replace(found, expected=curve.expect(found.certainty))
+        return (
+            found if curve is None else replace(found, expected=curve.expect(found.certainty(kind)))
+        )
 
 
 def _kinds(prompt: Prompt) -> list[PromptKind]:

@@ -20,12 +20,12 @@ from samling.evaluation.calibration import (
 )
 from samling.evaluation.metrics import dice
 from samling.evaluation.plots import draw_reliability, draw_risk
-from samling.evaluation.protocols import generator, truth, union
+from samling.evaluation.protocols import classes_of, generator, seen_by, truth, union
 from samling.inference.bundle import CARD
 from samling.inference.expectation import LOOK_BELOW, Calibration
 from samling.inference.segmenter import Segmenter
-from samling.prompts.sampling import components, simulate
-from samling.recipes.evaluate import refuse_leaks, split_part
+from samling.prompts.sampling import objects, simulate
+from samling.recipes.evaluate import check_units, refuse_leaks, split_part
 
 if TYPE_CHECKING:
     from samling.data.case import Case
@@ -81,10 +81,14 @@ def calibrate(
     opened = Store.open(store)
     part = split_part(opened, "val", store)
     segmenter = load(model)
+    check_units(segmenter.card, opened, part.ids, str(model))
     refuse_leaks(segmenter.card, opened, str(model), part, say)
+    opened.neighbours = segmenter.card.slices == 3
     plain = segmenter.card.model_copy(update={"calibration": None})
     fitted, checked = _halves(Segmenter(segmenter.backend, plain), opened, part.ids, say)
-    kinds = [kind for kind in PROTOCOLS if kind in plain.prompts]
+    # Of classes told apart, one Dice of all together would be nobody's
+    apart = ("automatic",) if plain.answers > 1 else ()
+    kinds = [kind for kind in PROTOCOLS if kind in plain.prompts and kind not in apart]
     found = _fit(fitted, kinds, level, opened)
     if not found.curves or not checked.objects:
         raise InputError(store, "has too few validation images", "give a larger store")
@@ -125,23 +129,23 @@ def _order(group: str) -> str:
 
 def ask_case(segmenter: Segmenter, case: "Case", half: Half) -> None:
     """Ask about one case with every kind of prompt that the model takes; add what it says to `half`."""
-    encoded = segmenter.encode(case.image)
-    label = truth(case)
-    lesions = components(label)
+    encoded = segmenter.encode(seen_by(segmenter, case))
+    label, classes = truth(case), classes_of(case)
+    lesions = objects(classes)
     group = case.group or case.id
     sampled = False
     for kind, protocol in PROTOCOLS.items():
         if kind not in segmenter.card.prompts:
             continue
-        prompts = simulate(label, protocol, generator(SEED, case.id, protocol))
+        prompts = simulate(classes, protocol, generator(SEED, case.id, protocol))
         found = segmenter.segment_encoded(encoded, prompts)
         if kind == "automatic":
             if found:  # what is not found is in no table that could say how good it is
                 value = dice(label, union(found, label.shape))
-                half.objects.append(Answered(group, kind, found[0].certainty, value))
+                half.objects.append(Answered(group, kind, found[0].certainty(kind), value))
         else:
             half.objects += [
-                Answered(group, kind, item.certainty, dice(lesion, item.mask))
+                Answered(group, kind, item.certainty(kind), dice(lesion, item.mask))
                 for lesion, item in zip(lesions, found, strict=True)
             ]
         if prompts and not sampled:

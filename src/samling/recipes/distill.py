@@ -195,6 +195,9 @@ def _teacher(name: str) -> tuple[Sam, Card]:
     model, card = load_torch(name)
     if not isinstance(model, Sam):
         raise InputError(name, "has no image encoder to learn from", "name a SAM as teacher")
+    if card.window_hu or card.clahe or card.slices != 1 or card.answers > 1 or model.fusion:
+        problem = "sees through a window or tells classes apart, which a student does not yet"
+        raise InputError(name, problem, "name a teacher for all that is there, without a window")
     # Of an adapted teacher the card names the base's hash; the cache must know the adapter too
     whole = sha256_of_tensors(model.state_dict())
     return model, card.model_copy(update={"base_sha256": whole})

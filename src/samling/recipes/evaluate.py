@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -255,14 +255,15 @@ def split_part(store: "Store", split: str, path: Path) -> "ValSplit | TestSplit"
     """The validation or the test split of a store.
 
     Raises:
-        InputError: another split, or an empty one.
+        InputError: another split, or one without a labelled case.
     """
     if split not in ("val", "test"):
         raise InputError("--split", f"'{split}' is not measured", "give val or test")
     part = store.splits.val if split == "val" else store.splits.test
-    if not part.ids:
-        raise InputError(path, f"its {split} split is empty", "prepare more images")
-    return part
+    labelled = tuple(id for id in part.ids if store.meta(id).labelled)
+    if not labelled:
+        raise InputError(path, f"its {split} split has no labelled image", "prepare more images")
+    return replace(part, ids=labelled)
 
 
 def _loader() -> Load:

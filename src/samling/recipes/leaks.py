@@ -83,12 +83,16 @@ def refuse_seen_images(model: str, store: Store, ids: Sequence[str], say: Progre
     path = Path(model) / "environment.json"
     if not path.is_file():
         return
-    for place in json.loads(path.read_text(encoding="utf-8")).get("stores", []):
+    about = json.loads(path.read_text(encoding="utf-8"))
+    hashes = {content for _, content in about.get("data", [])}
+    for place in about.get("stores", []):
         if not Path(place).is_file():
             say(f"{model}: its training images ({place}) are gone; not compared by content")
             continue
         trained = Store.open(place)
-        if trained.content_hash == store.content_hash:
+        if trained.content_hash not in hashes:
+            say(f"{model}: {place} is another store than it was trained on; compared all the same")
+        elif trained.content_hash == store.content_hash:
             continue
         train = trained.splits.train.ids
         found = _compare(trained, train, f"the training images of {model}", store, ids, store.name)

@@ -65,7 +65,8 @@ class PredictOptions:
         """The segmenter, looking through the window that was asked for."""
         if self.window is None:
             return segmenter
-        card = segmenter.card.model_copy(update={"window_hu": window_of(self.window)})
+        seen = {"window_hu": window_of(self.window), "calibration": None}  # made for other pictures
+        card = segmenter.card.model_copy(update=seen)
         return Segmenter(segmenter.backend, card)
 
 
