@@ -87,9 +87,9 @@ class Object:
     expected: Expected | None = None
 
     def certainty(self, kind: PromptKind) -> float:
-        """What calibration goes by: quality; without a prompt, times presence where the model says it."""
-        alone = kind != "automatic" or self.presence is None
-        return self.quality if alone else self.quality * (self.presence or 0.0)
+        """What calibration goes by: quality, in automatic mode times presence where it is known."""
+        presence = self.presence if kind == "automatic" else None
+        return self.quality * (1.0 if presence is None else presence)
 
 
 class Segmenter:
@@ -371,9 +371,8 @@ class Segmenter:
         """The object with what calibration says of its Dice, where there is one."""
         calibration = self.card.calibration
         curve = None if calibration is None else calibration.curves.get(kind)
-        return (
-            found if curve is None else replace(found, expected=curve.expect(found.certainty(kind)))
-        )
+        expected = None if curve is None else curve.expect(found.certainty(kind))
+        return replace(found, expected=expected)
 
 
 def _kinds(prompt: Prompt) -> list[PromptKind]:
