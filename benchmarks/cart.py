@@ -104,15 +104,24 @@ def main() -> None:
     for number in range(given.rounds + 2):
         for one in contenders:
             if one.model != "litemedsam" or one.runtime != "torch" or number < 8:  # seconds each
-                found = stages(one.segmenter, png, Prompt(box=np.array(corners, float)))
+                measured = stages(one.segmenter, png, Prompt(box=np.array(corners, float)))
                 if number >= 2:
-                    for stage, value in found.items():
+                    for stage, value in measured.items():
                         one.ms[stage].append(value)
-    text = "\n".join([*head(given.threads, given.rounds), *speed(contenders), *floors(contenders),
-                      *processes(contenders, given.folder, picture.image), ""])  # fmt: skip
-    print(text)
+    parts = (
+        lambda: head(given.threads, given.rounds),
+        lambda: speed(contenders),
+        lambda: floors(contenders),
+        lambda: processes(contenders, given.folder, picture.image),
+    )
+    lines: list[str] = []
+    for part in parts:
+        found = part()
+        print("\n".join(found), flush=True)
+        lines += found
     if given.out:
-        given.out.write_text(text)
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        given.out.write_text("\n".join(lines))
 
 
 def made(folder: Path, stores: list[Path], threads: int) -> list[Contender]:
