@@ -1,4 +1,4 @@
-"""Backend: the two numerical steps of a segmenter, whatever runs them (PyTorch, ONNX Runtime)."""
+"""Backend: the two numerical steps of a segmenter, whatever runs them (PyTorch, ONNX Runtime, OpenVINO)."""
 
 from typing import NamedTuple, Protocol
 
