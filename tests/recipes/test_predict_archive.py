@@ -138,13 +138,14 @@ def test_names_of_results_are_unique(images):
     from samling.recipes.archive import tasks_of
     from samling.recipes.predict import is_image
 
-    for name in ("a.png", "a.jpg", "a_f000.png", "a_overlay.png"):
+    for name in ("a.png", "a.jpg", "a_f000.png", "a_f001_overlay.png", "a_overlay.png"):
         shutil.copy(images / "patient0" / "scan0.png", images / name)
     stems = {task.label: task.stem for task in tasks_of([images], is_image)}
-    assert len(set(stems.values())) == len(stems) == IMAGES + 4
+    assert len(set(stems.values())) == len(stems) == IMAGES + 5
     assert stems["patient1/scan2.png"] == "patient1__scan2"
     # a loop a.dcm would write a_f000.png, an image a.png writes a_overlay.png
     assert stems["a_f000.png"] == "a_f000_"
+    assert stems["a_f001_overlay.png"] == "a_f001_overlay_"
     assert stems["a_overlay.png"] != "a_overlay"
 
 
@@ -155,3 +156,16 @@ def test_a_record_says_all_of_its_image(use, images, tmp_path):
     assert {record["task"]["label"] for record in records} == {
         f"patient{n // 4}/scan{n % 4}.png" for n in range(IMAGES)
     }
+
+
+def test_long_names_that_differ_at_their_end_keep_a_mask_each(use, images, tmp_path):
+    names = ["ä" * 90, "ä" * 90 + "_2", "x" * 180, "x" * 180 + "y", "x" * 180 + "z"]
+    (tmp_path / "in2").mkdir()
+    for name in names:
+        shutil.copy(images / "patient0" / "scan0.png", tmp_path / "in2" / f"{name}.png")
+    summary = predict_archive(job(tmp_path / "out"), [tmp_path / "in2"])
+    assert summary.counts["done"] == len(names)
+    rows = list(csv.DictReader((tmp_path / "out" / "results.csv").open()))
+    assert len({row["mask"] for row in rows}) == len(names)
+    assert all((tmp_path / "out" / row["mask"]).is_file() for row in rows)
+    assert len(list((tmp_path / "out").glob("*.png"))) == 2 * len(names)

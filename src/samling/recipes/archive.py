@@ -23,8 +23,10 @@ from samling.recipes.progress import track
 
 RECORDS, JOB, MANIFEST = "records", "job.json", "manifest.csv"
 _MANIFEST_COLUMNS = ("file", "status", "objects", "error")
-_LIKE_A_FRAME = re.compile(r"_f\d+$")
+_LIKE_A_FRAME = re.compile(r"_f\d+(_overlay)?$", re.IGNORECASE)
 """Frames of a loop get such names; an image of that name gets another."""
+_STEM_BYTES = 160
+"""Leaves room for the number of a name, of a frame, and endings; below what `reserve` would cut."""
 Work = Callable[["Task"], None]
 
 
@@ -68,7 +70,7 @@ def tasks_of(inputs: Sequence[Path], wanted: Callable[[Path], bool]) -> list[Tas
             if path.name.startswith(".") or (given.is_dir() and not wanted(path)):
                 continue
             label = path.relative_to(given).as_posix() if given.is_dir() else path.name
-            stem = "__".join(Path(label).with_suffix("").parts)
+            stem = _short("__".join(Path(label).with_suffix("").parts))
             stem += "_" * bool(_LIKE_A_FRAME.search(stem))
             key = str(path.resolve())
             if key not in tasks:
@@ -77,6 +79,14 @@ def tasks_of(inputs: Sequence[Path], wanted: Callable[[Path], bool]) -> list[Tas
         problem = "holds no PNG, JPEG, TIFF, BMP or DICOM file"
         raise InputError(inputs[0], problem, "name a folder with images")
     return list(tasks.values())
+
+
+def _short(stem: str) -> str:
+    """The stem; of a long one its beginning and a hash of the whole, so that it stays its own."""
+    if len(stem.encode()) <= _STEM_BYTES:
+        return stem
+    tail = "-" + hashlib.sha256(stem.encode()).hexdigest()[:16]
+    return stem.encode()[: _STEM_BYTES - len(tail)].decode(errors="ignore") + tail
 
 
 class Archive:
