@@ -149,7 +149,9 @@ class Archive:
 
 
 def record(out: Path, task: Task, results: ResultFolder, predict: Callable[[], object]) -> None:
-    """Do one task and write its record, whatever becomes of it; a fault of the image is a result, too.
+    """Do one task and write its record; a fault of the image is a result, too.
+
+    Want of memory is none: it may be another program's doing. The task stays open for the next run.
 
     Raises:
         InputError: the results cannot be written.
@@ -163,7 +165,7 @@ def record(out: Path, task: Task, results: ResultFolder, predict: Callable[[], o
             raise
         status, fault = "failed", str(error)
     except MemoryError:
-        status, fault = "failed", f"{task.path}: needs more memory than there is"
+        return
     rows = [row | {"file": task.label} for row in results.rows]
     content = {"rows": rows, "status": status, "error": fault, "task": asdict(task)}
     write_text(out / RECORDS / task.record, json.dumps(content) + "\n")
