@@ -103,6 +103,18 @@ def test_what_was_segmented_is_kept_when_the_stream_breaks_off(folder, tmp_path)
     assert not list((tmp_path / "out").glob(".*"))
 
 
+def test_a_stream_without_a_frame_leaves_earlier_results_alone(folder, tmp_path):
+    out = tmp_path / "out"
+    cine("any", str(folder), out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    quiet = CineOptions(watched=True, idle_s=0.0)
+    with pytest.raises(InputError, match="gave no frame"):
+        cine("any", str(folder), out, options=quiet)
+    with pytest.raises(InputError):  # the model's first answer is a fault
+        cine("any", str(folder), out, box=(500, 500, 600, 600))
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
 def test_wrong_use_is_refused(folder, tmp_path):
     for source, said in (("camera:x", "names no camera"), (str(tmp_path / "no.mp4"), "not exist")):
         with pytest.raises(InputError, match=said):
