@@ -65,6 +65,13 @@ def test_long_and_hidden_names_stay_inside_the_folder(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
 
 
+def test_a_given_stem_is_taken_as_it_is(tmp_path):
+    for frame in range(3):
+        path = ResultFolder(tmp_path).add(Path("a.dcm"), IMAGE, [], frame=frame, stem="x" * 190)
+        assert path.name == "x" * 190 + f"_f{frame:03d}.png"
+    assert len(list(tmp_path.iterdir())) == 6
+
+
 def test_an_empty_object_has_a_row_without_a_box(tmp_path):
     results = ResultFolder(tmp_path)
     empty = Object(np.zeros(IMAGE.shape, dtype=bool), 0.1, 0.1, None, None, "object")

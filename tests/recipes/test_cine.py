@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from samling.data.readers import cine as reader
 from samling.errors import InputError
 from samling.inference.backend import Encoding
 from samling.inference.card import Card
@@ -101,6 +102,44 @@ def test_what_was_segmented_is_kept_when_the_stream_breaks_off(folder, tmp_path)
         cine("any", str(folder), tmp_path / "out")
     assert len(rows(tmp_path / "out")) == 5
     assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_a_stream_without_a_frame_leaves_earlier_results_alone(folder, tmp_path):
+    out = tmp_path / "out"
+    cine("any", str(folder), out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    quiet = CineOptions(watched=True, idle_s=0.0)
+    with pytest.raises(InputError, match="gave no frame"):
+        cine("any", str(folder), out, options=quiet)
+    with pytest.raises(InputError):  # the model's first answer is a fault
+        cine("any", str(folder), out, box=(500, 500, 600, 600))
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_window_needs_hounsfield_units_in_every_frame(
+    folder, tmp_path, monkeypatch, ct_phantom, write_series
+):
+    card = Card(
+        name="ct", base="none", base_sha256="0" * 64, input_size=64, embedding_size=16,
+        prompts=("box", "automatic"), window_hu=(40, 400),
+    )  # fmt: skip
+    monkeypatch.setattr(module, "load", lambda *_: Segmenter(Bright(), card))
+    for source in (str(folder), "camera:0", str(tmp_path / "loop.mp4")):
+        with pytest.raises(InputError, match="no Hounsfield units"):
+            cine("any", source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    scan = tmp_path / "scan"
+    write_series(scan, ct_phantom[10:13])
+    assert cine("any", str(scan), tmp_path / "out").frames == 3
+    cv2.imwrite(str(scan / "z.png"), np.zeros((64, 64), dtype=np.uint8))
+    with pytest.raises(InputError, match=r"z\.png.*no Hounsfield units"):
+        cine("any", str(scan), tmp_path / "out")
+
+
+def test_a_watched_frame_without_hounsfield_units_ends_the_stream(folder):
+    files = iter(sorted(folder.iterdir()))
+    with pytest.raises(InputError, match="no Hounsfield units"):
+        next(reader._same_size(files, strict=False, hounsfield=True))
 
 
 def test_wrong_use_is_refused(folder, tmp_path):

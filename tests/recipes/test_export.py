@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from samling.errors import InputError
@@ -44,6 +45,52 @@ def test_eight_bits_are_refused_if_they_cost_too_much(tmp_path, tiny_store, monk
     assert small.card.precision == "int8"
     assert len(small.encoder) + len(small.decoder) < 14e6
     assert "65 of 65 layers" in cost
+
+
+def _store(path, train, val):
+    """A store of flat pictures; `val` tells for each case whether it is labelled."""
+    from samling.data.case import Case
+    from samling.data.splits import Splits
+    from samling.data.store import write_store
+
+    image, blank = np.full((32, 32), 9, np.float32), np.zeros((32, 32), np.uint8)
+    learnt = [Case(f"t{n}", image, blank) for n in range(train)]
+    held = [Case(f"v{n}", image, blank if known else None) for n, known in enumerate(val)]
+    parts = {"train": [c.id for c in learnt], "val": [c.id for c in held], "test": []}
+    splits = Splits.of(parts, "by hand")
+    write_store(path, [*learnt, *held], splits, name="s", classes=("lesion",), licence="CC0")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "window", "said"),
+    [
+        (0, [True], None, "with training images"),
+        (2, [], None, "with labelled validation images"),
+        (2, [False, False], None, "with labelled validation images"),
+        (2, [True, False], None, "show an object"),
+        (2, [True], (40, 400), "'t0' has none"),
+    ],
+)
+def test_eight_bits_need_images_to_measure_with(tmp_path, monkeypatch, train, val, window, said):
+    pytest.importorskip("onnx", reason="needs samling[export]")
+    from samling.inference.backend import Encoding
+    from samling.inference.bundle import Bundle
+    from samling.inference.card import Card
+    from samling.recipes import export_int8
+
+    class Silent:
+        def __init__(self, bundle):
+            self.encode = lambda plane: Encoding(plane[None, None], 3.0)
+
+    monkeypatch.setattr(export_int8, "OnnxBackend", Silent)
+    card = Card(
+        name="boxes", base="none", base_sha256="0" * 64, input_size=64, embedding_size=16,
+        prompts=("box",), window_hu=window,
+    )  # fmt: skip
+    path = _store(tmp_path / "s.h5", train, val)
+    with pytest.raises(InputError, match=said):
+        export_int8.in_eight_bits(Bundle(b"", b"", card), [path], 1.0, print)
 
 
 def test_a_base_without_prompts_must_be_adapted_first(tmp_path):

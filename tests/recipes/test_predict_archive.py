@@ -14,6 +14,7 @@ from samling.inference.backend import Encoding
 from samling.inference.card import Card
 from samling.inference.segmenter import Segmenter
 from samling.recipes import predict_archive as module
+from samling.recipes.predict import Run
 from samling.recipes.predict_archive import Job, predict_archive
 
 IMAGES = 12
@@ -134,17 +135,58 @@ def test_another_job_in_the_same_folder_is_refused(use, images, tmp_path):
         predict_archive(job(tmp_path / "out"), [images])
 
 
+def test_other_weights_under_the_same_card_are_another_job(use, images, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "adapter.safetensors").write_bytes(b"one")
+    asked = Job(str(run), str(tmp_path / "out"))
+    predict_archive(asked, [images])
+    predict_archive(asked, [images])
+    (run / "adapter.safetensors").write_bytes(b"two")
+    with pytest.raises(InputError, match="another model"):
+        predict_archive(asked, [images])
+
+
+def test_own_masks_are_no_images_however_the_folder_is_named(use, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(images)
+    first = predict_archive(job("in/out"), [images])
+    assert first.counts["done"] == 11
+    for out in ("in/out", "link/out", str(images / "out")):
+        for given in (images, images.relative_to(tmp_path), tmp_path / "link"):
+            assert predict_archive(job(out), [given]).counts == first.counts
+
+
+def test_want_of_memory_leaves_an_image_open_for_the_next_run(use, images, tmp_path, monkeypatch):
+    predict_file = Run.predict_file
+
+    def short_of_memory(self, path, stem=None):
+        if path.name == "scan3.png":
+            raise MemoryError
+        return predict_file(self, path, stem)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "predict_file", short_of_memory)
+        summary = predict_archive(job(tmp_path / "out"), [images])
+    assert summary.counts == {"done": 8, "failed": 1, "open": 3, "objects": 8}
+    assert summary.failed and "open: 3" in str(summary)
+    summary = predict_archive(job(tmp_path / "out"), [images])
+    assert summary.counts == {"done": 11, "failed": 1, "open": 0, "objects": 11}
+    assert "open" not in str(summary)
+
+
 def test_names_of_results_are_unique(images):
     from samling.recipes.archive import tasks_of
     from samling.recipes.predict import is_image
 
-    for name in ("a.png", "a.jpg", "a_f000.png", "a_overlay.png"):
+    for name in ("a.png", "a.jpg", "a_f000.png", "a_f001_overlay.png", "a_overlay.png"):
         shutil.copy(images / "patient0" / "scan0.png", images / name)
     stems = {task.label: task.stem for task in tasks_of([images], is_image)}
-    assert len(set(stems.values())) == len(stems) == IMAGES + 4
+    assert len(set(stems.values())) == len(stems) == IMAGES + 5
     assert stems["patient1/scan2.png"] == "patient1__scan2"
     # a loop a.dcm would write a_f000.png, an image a.png writes a_overlay.png
     assert stems["a_f000.png"] == "a_f000_"
+    assert stems["a_f001_overlay.png"] == "a_f001_overlay_"
     assert stems["a_overlay.png"] != "a_overlay"
 
 
@@ -155,3 +197,16 @@ def test_a_record_says_all_of_its_image(use, images, tmp_path):
     assert {record["task"]["label"] for record in records} == {
         f"patient{n // 4}/scan{n % 4}.png" for n in range(IMAGES)
     }
+
+
+def test_long_names_that_differ_at_their_end_keep_a_mask_each(use, images, tmp_path):
+    names = ["ä" * 90, "ä" * 90 + "_2", "x" * 180, "x" * 180 + "y", "x" * 180 + "z"]
+    (tmp_path / "in2").mkdir()
+    for name in names:
+        shutil.copy(images / "patient0" / "scan0.png", tmp_path / "in2" / f"{name}.png")
+    summary = predict_archive(job(tmp_path / "out"), [tmp_path / "in2"])
+    assert summary.counts["done"] == len(names)
+    rows = list(csv.DictReader((tmp_path / "out" / "results.csv").open()))
+    assert len({row["mask"] for row in rows}) == len(names)
+    assert all((tmp_path / "out" / row["mask"]).is_file() for row in rows)
+    assert len(list((tmp_path / "out").glob("*.png"))) == 2 * len(names)

@@ -35,7 +35,8 @@ _CURVE_SIZE = (640, 160)
 class CineFolder:
     """Writes while frames come; nothing but one number per frame stays in memory.
 
-    As a context: files get their names when it ends, also when the stream breaks off.
+    As a context: files get their names when it ends, also when the stream breaks off. Without a
+    frame there is nothing to name, and what an earlier stream left stays.
 
     Args:
         folder: made if it is missing.
@@ -97,12 +98,16 @@ class CineFolder:
     ) -> None:
         """Close and name the files; what was segmented is kept, whatever happened after it."""
         self._table.close()
-        with atomic_path(self.folder / TABLE) as temporary:
-            Path(self._table.name).replace(temporary)
         if self._video is not None:
             self._video.release()
-            with atomic_path(self.folder / VIDEO) as temporary:
-                self._unfinished.replace(temporary)
+        if not self._areas:
+            Path(self._table.name).unlink(missing_ok=True)
+            self._unfinished.unlink(missing_ok=True)
+            return
+        with atomic_path(self.folder / TABLE) as temporary:
+            Path(self._table.name).replace(temporary)
+        with atomic_path(self.folder / VIDEO) as temporary:
+            self._unfinished.replace(temporary)
         unit = "px" if self.spacing_mm is None else "mm²"
         write_text(self.folder / CURVE, area_curve(self._areas, self.rate, unit))
 

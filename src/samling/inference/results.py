@@ -40,6 +40,7 @@ COLUMNS = (
 )
 GENERIC = ("object", "foreground")
 """Classes without a meaning: the only class of a model, where it has no better name."""
+_ENDINGS = (".png", "_overlay.png")
 _STEM_BYTES = 180  # leaves room for a suffix in the 255 bytes of a file name
 
 
@@ -95,14 +96,15 @@ class ResultFolder:
             source: the input; its stem names the results, unless `stem` does.
             image: (H, W) grey.
             frame: number of the frame in a cine loop, None for a single image.
+            stem: a name that the caller has seen to: taken as it is, neither cut nor numbered.
 
         Raises:
             InputError: the folder cannot be written, or an object is of no class of the model.
         """
         mask = self._mask(source, image.shape, objects)
-        stem = stem or source.stem
-        stem = stem if frame is None else f"{stem}_f{frame:03d}"
-        name = self.reserve(stem, (".png", "_overlay.png"))
+        suffix = "" if frame is None else f"_f{frame:03d}"
+        own = self.reserve(f"{source.stem}{suffix}", _ENDINGS) if stem is None else None
+        name = own or f"{stem}{suffix}"
         overlay = draw(image, objects)
         for path, picture in ((f"{name}.png", mask), (f"{name}_overlay.png", overlay)):
             write_png(self.folder / path, picture)

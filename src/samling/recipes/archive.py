@@ -23,8 +23,10 @@ from samling.recipes.progress import track
 
 RECORDS, JOB, MANIFEST = "records", "job.json", "manifest.csv"
 _MANIFEST_COLUMNS = ("file", "status", "objects", "error")
-_LIKE_A_FRAME = re.compile(r"_f\d+$")
+_LIKE_A_FRAME = re.compile(r"_f\d+(_overlay)?$", re.IGNORECASE)
 """Frames of a loop get such names; an image of that name gets another."""
+_STEM_BYTES = 160
+"""Leaves room for the number of a name, of a frame, and endings; below what `reserve` would cut."""
 Work = Callable[["Task"], None]
 
 
@@ -68,7 +70,7 @@ def tasks_of(inputs: Sequence[Path], wanted: Callable[[Path], bool]) -> list[Tas
             if path.name.startswith(".") or (given.is_dir() and not wanted(path)):
                 continue
             label = path.relative_to(given).as_posix() if given.is_dir() else path.name
-            stem = "__".join(Path(label).with_suffix("").parts)
+            stem = _short("__".join(Path(label).with_suffix("").parts))
             stem += "_" * bool(_LIKE_A_FRAME.search(stem))
             key = str(path.resolve())
             if key not in tasks:
@@ -77,6 +79,14 @@ def tasks_of(inputs: Sequence[Path], wanted: Callable[[Path], bool]) -> list[Tas
         problem = "holds no PNG, JPEG, TIFF, BMP or DICOM file"
         raise InputError(inputs[0], problem, "name a folder with images")
     return list(tasks.values())
+
+
+def _short(stem: str) -> str:
+    """The stem; of a long one its beginning and a hash of the whole, so that it stays its own."""
+    if len(stem.encode()) <= _STEM_BYTES:
+        return stem
+    tail = "-" + hashlib.sha256(stem.encode()).hexdigest()[:16]
+    return stem.encode()[: _STEM_BYTES - len(tail)].decode(errors="ignore") + tail
 
 
 class Archive:
@@ -139,7 +149,9 @@ class Archive:
 
 
 def record(out: Path, task: Task, results: ResultFolder, predict: Callable[[], object]) -> None:
-    """Do one task and write its record, whatever becomes of it; a fault of the image is a result, too.
+    """Do one task and write its record; a fault of the image is a result, too.
+
+    Want of memory is none: it may be another program's doing. The task stays open for the next run.
 
     Raises:
         InputError: the results cannot be written.
@@ -153,7 +165,7 @@ def record(out: Path, task: Task, results: ResultFolder, predict: Callable[[], o
             raise
         status, fault = "failed", str(error)
     except MemoryError:
-        status, fault = "failed", f"{task.path}: needs more memory than there is"
+        return
     rows = [row | {"file": task.label} for row in results.rows]
     content = {"rows": rows, "status": status, "error": fault, "task": asdict(task)}
     write_text(out / RECORDS / task.record, json.dumps(content) + "\n")

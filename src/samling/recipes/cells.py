@@ -8,8 +8,6 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from importlib import resources
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samling.atomic import write_text
-from samling.cache import LITEMEDSAM_SHA256, NAMED_MODELS
 from samling.data.case import Case
 from samling.evaluation.cost import Cost, measure_cost
 from samling.evaluation.matrix import drawn_by_lot
 from samling.evaluation.protocols import Answer, Asked, kind_of
 from samling.evaluation.run import Row, evaluate_segmenter
-from samling.models.families import refer, weights_in
 from samling.prompts.prompt import Prompt
 from samling.recipes.evaluate import check_units, refuse_leaks
+from samling.recipes.identity import WEIGHTS, fingerprint
 
 if TYPE_CHECKING:
     from samling.data.splits import TestSplit, ValSplit
@@ -33,7 +30,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 2
 """Raise it when a metric, a protocol or a baseline changes: then every cell is measured again."""
-WEIGHTS = ("*.safetensors", "*.onnx", "*.json")
 Progress = Callable[[str], None]
 Shown = tuple[NDArray[np.bool_], list[Prompt]]
 
@@ -133,33 +129,6 @@ def measure_cell(
         found.cost = replace(cost, trained=_trained(cell.model), file_mb=_file_mb(cell.model))
     _write(path, key, found)
     return found
-
-
-def fingerprint(model: str) -> str:
-    """What changes when a model does: a hash of its files, or its name and our version."""
-    path = Path(model)
-    if (reference := refer(model)) is not None:  # a published checkpoint, of any size
-        said = f"{reference.family} {reference.size}"
-        files = weights_in(reference.path) or [reference.path]
-        words = [said, *(_sha256(file) for file in files if file.is_file())]
-        return hashlib.sha256(" ".join(words).encode()).hexdigest()
-    if path.is_file():
-        return _sha256(path)
-    named = f"{model} {version('samling')} {LITEMEDSAM_SHA256}"
-    if model == "base":
-        path = Path(str(resources.files("samling") / "weights"))
-    elif model in NAMED_MODELS or not path.is_dir():
-        return named
-    digest = hashlib.sha256(named.encode() if model == "base" else b"")
-    for file in sorted(file for pattern in WEIGHTS for file in path.glob(pattern)):
-        digest.update(file.name.encode())
-        digest.update(bytes.fromhex(_sha256(file)))
-    return digest.hexdigest()
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _key(cell: Cell, store: "Store", part: "ValSplit | TestSplit") -> dict[str, Any]:

@@ -74,12 +74,13 @@ def cine(
             in every frame.
 
     Raises:
-        InputError: wrong use, an unreadable source, or the results cannot be written.
+        InputError: wrong use, an unreadable source, one without the Hounsfield units that the model's
+            window needs, or the results cannot be written.
     """
-    stream = watch(Path(source), options.idle_s) if options.watched else open_cine(source)
+    segmenter = load(model, options.runtime)
+    stream = _opened(source, options, hounsfield=segmenter.card.window_hu is not None)
     if options.seg:
         _check_seg(source, stream)
-    segmenter = load(model, options.runtime)
     prompt = _prompt(box, points)
     segmenter.require(prompt)
     live = LiveSegmenter(segmenter, prompt).stream(stream.frames)
@@ -102,6 +103,12 @@ def cine(
         header, labels = read_header(source), np.stack(drawn)
         write_seg(out / SEG, labels, [header], ["object"], author, stream.spacing_mm)
     return summary
+
+
+def _opened(source: str, options: CineOptions, *, hounsfield: bool) -> Cine:
+    if options.watched:
+        return watch(Path(source), options.idle_s, hounsfield=hounsfield)
+    return open_cine(source, hounsfield=hounsfield)
 
 
 def _written(live: Iterator[LiveFrame], stream: Cine, out: Path) -> Iterator[LiveFrame]:

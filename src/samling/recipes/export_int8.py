@@ -19,6 +19,7 @@ from samling.inference.card import Card
 from samling.inference.onnx_backend import OnnxBackend
 from samling.inference.segmenter import PADDING, Segmenter
 from samling.prompts.frame import Frame
+from samling.recipes.evaluate import check_units
 
 CALIBRATION_IMAGES, VALIDATION_IMAGES, PROBES = 48, 120, 4
 LIMITS = (0.1, 0.03, 0.01, 0.003)
@@ -34,14 +35,15 @@ def in_eight_bits(
     """The bundle with 8-bit layers and half-precision weights, and a sentence on what that costs.
 
     Raises:
-        InputError: a store is unusable, or every form costs more than `most_drop` points of Dice.
+        InputError: a store is unusable, there is nothing to calibrate or to measure with, or every
+            form costs more than `most_drop` points of Dice.
     """
-    opened = [Store.open(path) for path in stores]
-    for store in opened:
-        store.neighbours = bundle.card.slices == 3
+    opened = [_opened(path, bundle.card) for path in stores]
     squares = _squares(opened, bundle.card)
     cases = _validation(opened)
     before = _scores(bundle, cases)
+    if not before:
+        raise _nothing("whose validation images show an object")
     with quantiser(bundle.encoder, squares) as maker:
         report(f"measuring {len(maker.layers)} layers, one by one in 8 bits")
         errors = maker.sensitivity(squares[:: max(1, len(squares) // PROBES)][:PROBES])
@@ -56,6 +58,17 @@ def in_eight_bits(
     problem = f"in 8 bits costs more than {most_drop:g} points of Dice ({cost})"
     remedy = "export --format onnx, or allow more with --most-drop"
     raise InputError(bundle.card.name, problem, remedy)
+
+
+def _opened(path: Path, card: Card) -> Store:
+    store = Store.open(path)
+    store.neighbours = card.slices == 3
+    check_units(card, store, [*store.splits.train.ids, *store.splits.val.ids], card.name)
+    return store
+
+
+def _nothing(wanted: str) -> InputError:
+    return InputError("--data", f"has no store {wanted}", "prepare one, or use --format onnx")
 
 
 def _made(bundle: Bundle, maker: Quantiser, layers: Sequence[str]) -> Bundle:
@@ -98,12 +111,22 @@ def _squares(stores: Sequence[Store], card: Card) -> NDArray[np.float32]:
             frame = Frame(height, width, card.input_size, card.fit)
             padding = PADDING[card.padding]
             squares.append(slab_to_model(seen, frame, card.intensity_steps, padding))
+    if not squares:
+        raise _nothing("with training images")
     return np.stack(squares)
 
 
 def _validation(stores: Sequence[Store]) -> list[Case]:
+    """Labelled validation images of all stores, evenly drawn."""
     share = VALIDATION_IMAGES // len(stores)
-    return [store.case(id) for store in stores for id in _evenly(store.splits.val.ids, share)]
+    cases = [
+        store.case(id)
+        for store in stores
+        for id in _evenly([id for id in store.splits.val.ids if store.meta(id).labelled], share)
+    ]
+    if not cases:
+        raise _nothing("with labelled validation images")
+    return cases
 
 
 def _evenly(ids: Sequence[str], count: int) -> Sequence[str]:

@@ -10,6 +10,7 @@ from samling.errors import InputError
 from samling.inference.onnx_backend import usable_threads
 from samling.inference.results import ResultFolder
 from samling.recipes.archive import Archive, Task, in_threads, record, tasks_of
+from samling.recipes.identity import fingerprint
 from samling.recipes.load import load
 from samling.recipes.predict import PredictOptions, Run, is_image, refuse_own_folder
 from samling.recipes.progress import track
@@ -27,13 +28,17 @@ class ArchiveSummary:
 
     @property
     def failed(self) -> bool:
-        """Whether any image is set aside."""
-        return self.counts["failed"] > 0
+        """Whether any image is set aside, or was left for another run."""
+        return self.counts["failed"] + self.counts["open"] > 0
 
     def __str__(self) -> str:
         found = self.counts
         text = f"{found['done']} done, {found['objects']} objects, in {self.out}"
-        return f"{text}\nfailed: {found['failed']}, see manifest.csv" if self.failed else text
+        if found["failed"]:
+            text += f"\nfailed: {found['failed']}, see manifest.csv"
+        if found["open"]:
+            text += f"\nopen: {found['open']}, for want of memory; run it again, with more of it"
+        return text
 
 
 @dataclass(frozen=True)
@@ -86,8 +91,9 @@ def predict_archive(job: Job, inputs: Sequence[Path], *, ray: bool = False) -> A
     refuse_own_folder(out, [path / "any" if path.is_dir() else path for path in inputs])
     worker = Worker(job)
     card = worker.segmenter.card.model_dump(mode="json")
-    archive = Archive(out, {"card": card, **_asked(job)})
-    tasks = [t for t in tasks_of(inputs, is_image) if not Path(t.path).is_relative_to(out)]
+    archive = Archive(out, {"card": card, "weights": fingerprint(job.model), **_asked(job)})
+    own = out.resolve()
+    tasks = tasks_of(inputs, lambda p: not p.resolve().is_relative_to(own) and is_image(p))
     todo = archive.open_tasks(tasks)
     try:
         if ray and todo:

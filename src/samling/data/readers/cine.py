@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samling.data.readers.bounds import check_pixels, kind_of, read_head
-from samling.data.readers.plane import read_any
+from samling.data.readers.plane import ImagePlane, read_any
 from samling.errors import InputError
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".mpg")
@@ -36,17 +36,21 @@ class Cine:
     count: int | None = None
 
 
-def open_cine(source: str) -> Cine:
+def open_cine(source: str, *, hounsfield: bool = False) -> Cine:
     """Open a stream.
 
     Args:
         source: a DICOM file, a video (by its suffix), a folder of images in the order of their names,
             or `camera:0`.
+        hounsfield: whether frames must be in Hounsfield units.
 
     Raises:
-        InputError: it is none of these, cannot be read, or is too large.
+        InputError: it is none of these, cannot be read, is too large, or of other units; of a folder
+            the first frame is looked at, the others when they come.
     """
     path = Path(source)
+    if hounsfield and (source.startswith(CAMERA) or path.suffix.lower() in VIDEO_SUFFIXES):
+        raise _no_hounsfield(source)
     if source.startswith(CAMERA):
         number = source.removeprefix(CAMERA)
         if not number.isdecimal():
@@ -58,29 +62,32 @@ def open_cine(source: str) -> Cine:
         if not files:
             raise InputError(path, "holds no image", "name a folder of PNG, JPEG or DICOM frames")
         first = read_any(files[0])
-        return Cine(_same_size(files), spacing_mm=first.spacing_mm, count=len(files))
+        _check_units(files[0], first, hounsfield)
+        frames = _same_size(files, hounsfield=hounsfield)
+        return Cine(frames, spacing_mm=first.spacing_mm, count=len(files))
     if path.suffix.lower() in VIDEO_SUFFIXES:
         read_head(path)  # exists, and is not absurdly large
         return _captured(source, source)
     if kind_of(read_head(path)) == "DICOM":
-        return _dicom(path)
+        return _dicom(path, hounsfield)
     raise InputError(
         path, "is no cine loop", "give DICOM, MP4, AVI, a folder of frames or camera:0"
     )
 
 
-def watch(folder: Path, idle_s: float) -> Cine:
+def watch(folder: Path, idle_s: float, *, hounsfield: bool = False) -> Cine:
     """Every image that is written into `folder` from now on, as soon as it is whole.
 
     A file is whole when its size is the same at two looks. Ends when nothing came for `idle_s`
-    seconds. A file that cannot be read is passed over; a frame of another size, too.
+    seconds. A file that cannot be read is passed over; a frame of another size, too. But a frame that
+    is not in Hounsfield units, where they must be (`hounsfield`), ends the stream with an InputError.
 
     Raises:
         InputError: there is no such folder.
     """
     if not folder.is_dir():
         raise InputError(folder, "is no folder", "name the folder that the scanner writes into")
-    return Cine(_same_size(_arriving(folder, idle_s), strict=False))
+    return Cine(_same_size(_arriving(folder, idle_s), strict=False, hounsfield=hounsfield))
 
 
 def _arriving(folder: Path, idle_s: float) -> Iterator[Path]:
@@ -109,12 +116,13 @@ def _size(path: Path) -> int:
 
 
 def _same_size(
-    files: "list[Path] | Iterator[Path]", *, strict: bool = True
+    files: "list[Path] | Iterator[Path]", *, strict: bool = True, hounsfield: bool = False
 ) -> Iterator[NDArray[np.generic]]:
     shape: tuple[int, ...] | None = None
     for path in files:
         try:
-            values = read_any(path).values
+            plane = read_any(path)
+            values = plane.values
             if values.shape != (shape or values.shape):
                 problem = (
                     f"has {values.shape[1]} x {values.shape[0]} pixels, unlike the first frame"
@@ -124,14 +132,26 @@ def _same_size(
             if strict:
                 raise
             continue
+        _check_units(path, plane, hounsfield)
         shape = values.shape
         yield values
 
 
-def _dicom(path: Path) -> Cine:
+def _check_units(path: Path, plane: ImagePlane, hounsfield: bool) -> None:
+    if hounsfield and not plane.hounsfield:
+        raise _no_hounsfield(path)
+
+
+def _no_hounsfield(source: str | Path) -> InputError:
+    problem = "has no Hounsfield units, which the window of this model needs"
+    return InputError(source, problem, "give DICOM files of a CT, or a model without a window")
+
+
+def _dicom(path: Path, hounsfield: bool) -> Cine:
     from samling.data.readers.dicom import read_dicom, read_frames, read_header
 
     header, first = read_header(path), read_dicom(path)
+    _check_units(path, first, hounsfield)
     rates = [header.get(name) for name in ("CineRate", "RecommendedDisplayFrameRate")]
     if header.get("FrameTime"):
         rates.insert(0, 1000 / max(float(header.FrameTime), 1e-3))
