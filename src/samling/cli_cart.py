@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from samling.options import (
+    Auto,
     Boxes,
     Clean,
     Flips,
@@ -35,7 +36,7 @@ def predict(
     box: Boxes = None,
     point: Points = None,
     prompts: PromptFile = None,
-    auto: Annotated[bool, typer.Option("--auto", help="Find the objects without prompts.")] = False,
+    auto: Auto = False,
     format: Formats = "",
     window: Window = None,
     series: SeriesName = None,
@@ -86,7 +87,7 @@ def archive(
     box: Boxes = None,
     point: Points = None,
     prompts: PromptFile = None,
-    auto: Annotated[bool, typer.Option("--auto", help="Find the objects without prompts.")] = False,
+    auto: Auto = False,
     window: Window = None,
     runtime: RuntimeName = None,
     ray: Annotated[

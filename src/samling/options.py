@@ -83,6 +83,7 @@ Others = Annotated[
 Flips = Annotated[
     bool, typer.Option("--flips", help="Volume, automatic: average with mirrored slices.")
 ]
+Auto = Annotated[bool, typer.Option("--auto", help="Find the objects without prompts.")]
 Clean = Annotated[
     str,
     typer.Option(
@@ -105,7 +106,7 @@ Protocols = Annotated[
     typer.Option(
         "--prompts",
         help="Commas between: box, jitter5/10/20, point1/3/5, clicks3, noc90 (clicks until "
-        "Dice 0.90), auto; or all.",
+        "Dice 0.90), auto; or all. box~shadow2: on a damaged picture; damaged: every damage.",
     ),
 ]
 Mean = Annotated[

@@ -5,31 +5,12 @@ import pytest
 
 from samling.inference.propagate import propagate
 from samling.inference.segmenter import Segmenter
-from samling.prompts.prompt import Prompt, Token
-
-
-class Bright:
-    """Finds what is brighter than a half, inside the box where there is one (side 64)."""
-
-    def __init__(self, painter):
-        self.encode = painter.backend.encode
-
-    def decode(self, encoding, coords, labels, masks=None):
-        image = encoding.embedding.reshape(4, 4, 16, 16).transpose(2, 0, 3, 1).reshape(64, 64)
-        y, x = np.mgrid[:64, :64]
-        low = []
-        for c, k in zip(coords, labels, strict=True):
-            inside = np.ones((64, 64), bool)
-            if Token.TOP_LEFT in k:
-                (x0, y0), (x1, y1) = c[k == Token.TOP_LEFT][0], c[k == Token.BOTTOM_RIGHT][0]
-                inside = (x >= x0 - 0.5) & (x <= x1 + 0.5) & (y >= y0 - 0.5) & (y <= y1 + 0.5)
-            low.append(np.where(inside & (image > 0.5), 8.0, -8.0))
-        return np.stack(low).astype(np.float32), np.full(len(low), 0.9, np.float32)
+from samling.prompts.prompt import Prompt
 
 
 @pytest.fixture
-def bright(painter, make_card):
-    return Segmenter(Bright(painter), make_card(prompts=("box", "automatic"), classes=("liver",)))
+def bright(bright_backend, make_card):
+    return Segmenter(bright_backend, make_card(prompts=("box", "automatic"), classes=("liver",)))
 
 
 @pytest.fixture

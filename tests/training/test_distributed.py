@@ -37,7 +37,7 @@ with together() as number:
 def losses(path, *command):
     script = path.with_suffix(".py")
     script.write_text(SCRIPT)
-    subprocess.run([*command, str(script), str(path)], check=True, capture_output=True)
+    subprocess.run([*command, str(script), str(path)], check=True)  # a failure shows its words
     return json.loads(path.read_text())
 
 

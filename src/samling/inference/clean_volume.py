@@ -110,13 +110,26 @@ def _clean(
     least = int(np.ceil(steps.minimum / voxel_ml - 1e-9))
     if least > 1 or (steps.largest and organ):
         parts, count = ndimage.label(marks, _TOUCHING)
-        sizes = np.bincount(parts.ravel(), minlength=count + 1)
+        sizes = part_sizes(parts, count)
         sizes[0] = 0
         keep = sizes >= max(least, 1)
         if steps.largest and organ and count:
             keep &= np.arange(count + 1) == int(sizes.argmax())
-        marks = keep[parts]
+        marks = np.empty(parts.shape, bool)
+        for plane, numbers in zip(marks, parts, strict=True):
+            plane[:] = keep[numbers]
     return marks
+
+
+def part_sizes(parts: NDArray[np.int32], count: int) -> NDArray[np.int64]:
+    """Voxels of each of `count` parts (D, H, W), the background first.
+
+    Slice by slice, as everything that indexes by part: NumPy makes eight bytes of each number.
+    """
+    sizes = np.zeros(count + 1, np.int64)
+    for numbers in parts:
+        sizes += np.bincount(numbers.ravel(), minlength=count + 1)
+    return sizes
 
 
 def _eroded(marks: Marks, radius_mm: float, spacing_mm: tuple[float, float, float]) -> Marks:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from samling.inference.clean_volume import box_of
+from samling.inference.clean_volume import box_of, part_sizes
 from samling.inference.measure import measure
 
 LISTED_AT_MOST = 200
@@ -58,7 +58,7 @@ def measure_volume(
         start = region[0].start
         # part numbers take four bytes per voxel: only where the class is
         parts, count = ndimage.label(own[region], _TOUCHING)
-        sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+        sizes = part_sizes(parts, count)[1:]
         order = np.argsort(-sizes, kind="stable")[:LISTED_AT_MOST]
         boxes = ndimage.find_objects(parts)
         singles = [

@@ -114,7 +114,9 @@ def _train(
     path = out / "adapter.safetensors"
     adapted.load_state(read_state(path), str(path))
     cut = calibrate(adapted, settings.training, val, seed=settings.seed, report=report)
-    card.model_copy(update={"mask_threshold": cut}).save(out / "adapter.json")
+    # As it lies there: a finished run that is run again keeps its calibration
+    saved = Card.read(out / "adapter.json")
+    saved.model_copy(update={"mask_threshold": cut}).save(out / "adapter.json")
 
 
 def answers_of(settings: AdaptRecipe) -> Answers:

@@ -105,8 +105,8 @@ def measure_cell(
     if not missing:
         return found
     segmenter = load()
-    refuse_leaks(segmenter.card, store, cell.model, part, say)
     check_units(segmenter.card, store, part.ids, cell.model)
+    refuse_leaks(segmenter.card, store, cell.model, part, say)
     store.neighbours = segmenter.card.slices == 3
     able = [name for name in missing if kind_of(name) in segmenter.card.prompts]
     shown = set(drawn_by_lot(part.ids))

@@ -101,11 +101,11 @@ def evaluate(
     part = split_part(opened, split, store)
     load = load or _loader()
     segmenter = load(str(model))
-    refuse_leaks(segmenter.card, opened, model, part, say)
     check_units(segmenter.card, opened, part.ids, model)
     opened.neighbours = segmenter.card.slices == 3
     segmenter = for_class(segmenter, opened, counting.class_name)
     usable, notes = _offered(segmenter.card, expand(protocols), model)
+    refuse_leaks(segmenter.card, opened, model, part, say)  # looks at every image: last
     notes += _warnings(segmenter.card, opened, counting)
     measured = _Measured(segmenter.card.name, usable, notes=notes)
     if split == "test":

@@ -20,11 +20,11 @@ from samling.inference.onnx_backend import OnnxBackend
 from samling.inference.segmenter import PADDING, Segmenter
 from samling.prompts.frame import Frame
 from samling.recipes.evaluate import check_units
+from samling.recipes.validation import PROTOCOLS
 
 CALIBRATION_IMAGES, VALIDATION_IMAGES, PROBES = 48, 120, 4
 LIMITS = (0.1, 0.03, 0.01, 0.003)
 """Layers that alone change the encoder's outputs by more stay in float; the next if Dice falls too far."""
-_PROTOCOLS = {"box": "box", "points": "point1", "automatic": "auto"}
 
 Report = Callable[[str], None]
 
@@ -89,7 +89,7 @@ def _in_words(
 def _scores(bundle: Bundle, cases: Sequence[Case]) -> dict[str, float]:
     """Mean Dice per kind of prompt; the same prompts in every call."""
     segmenter = Segmenter(OnnxBackend(bundle), bundle.card)
-    kinds = [_PROTOCOLS[kind] for kind in bundle.card.prompts if kind in _PROTOCOLS]
+    kinds = [PROTOCOLS[kind] for kind in bundle.card.prompts if kind in PROTOCOLS]
     found: dict[str, list[float]] = {kind: [] for kind in kinds}
     for case in cases:
         encoded = segmenter.encode(seen_by(segmenter, case))
