@@ -16,12 +16,14 @@ from samling.data.intensity import min_max
 
 SIDE = 64
 COARSE = 16
-CANDIDATES = 4
-"""Most alike in the coarse, per image, that are looked at closely."""
+CANDIDATES = 8
+"""Most alike in the coarse that are looked at closely; true copies were among the first four."""
+CROP = 0.95
+"""What is left of a side in the coarse views of crops."""
 SCALES = (1.0, 0.975, 0.95, 0.925, 0.9)
 """What a crop may leave of a side: 5 % off each of its ends at most."""
-ALIKE = 0.75
-"""Real copies cropped by 5 % reach 0.83 and more, other pictures of the shared sets 0.62 at most."""
+ALIKE = 0.78
+"""Copies that were changed in every way reach 0.81 and more, other pictures 0.75: scripts/leak_check.py."""
 PROMISING = 0.5
 """Below it at every other scale, the scales between are not tried."""
 _FLAT = 1e-3
@@ -52,19 +54,45 @@ def find_leaks(first: Sequence[Plane], second: Sequence[Plane]) -> list[Leak]:
     """Pairs of one picture in both lists of fingerprints, best first within each of `second`."""
     if not len(first) or not len(second):
         return []
-    gallery = np.concatenate([_coarse(plane[None]) for plane in first])
+    gallery = _Gallery(first)
     leaks = []
     for number, plane in enumerate(second):
         turned = positions(plane)
-        scores = gallery @ _coarse(np.stack(turned)).T  # (first, 8)
-        found: dict[int, float] = {}
-        for place in np.argsort(-scores, axis=None)[:CANDIDATES]:
-            index, position = divmod(int(place), len(turned))
-            value = _overlap(_details(first[index]), _details(turned[position]))
-            found[index] = max(value, found.get(index, 0.0))
+        found = {
+            index: _overlap(_details(first[index]), _details(turned[position]))
+            for index, position in gallery.candidates(turned)
+        }
         best = sorted(found.items(), key=lambda item: -item[1])
         leaks += [Leak(i, number, round(value, 3)) for i, value in best if value >= ALIKE]
     return leaks
+
+
+class _Gallery:
+    """Pictures in the coarse, as a whole and cropped: either of two copies may be a crop of the other."""
+
+    def __init__(self, planes: Sequence[Plane]) -> None:
+        self.views = np.stack([_coarse(_views(plane)) for plane in planes])  # (N, views, 256)
+
+    def candidates(self, turned: Sequence[Plane]) -> list[tuple[int, int]]:
+        """The most alike of the gallery's pictures, each with the position that makes it so."""
+        asked = np.stack([_coarse(_views(plane)) for plane in turned])  # (positions, views, 256)
+        whole_in_asked = self.views[:, 0] @ asked.reshape(-1, asked.shape[-1]).T
+        asked_in_whole = self.views @ asked[:, 0].T
+        scores = np.maximum(
+            whole_in_asked.reshape(len(self.views), *asked.shape[:2]).max(2),
+            asked_in_whole.max(1),
+        )  # (N, positions)
+        best = np.argsort(-scores.max(1), kind="stable")[:CANDIDATES]
+        return [(int(index), int(scores[index].argmax())) for index in best]
+
+
+def _views(plane: Plane) -> Plane:
+    """(6, 64, 64): the picture, and what a crop leaves of it at its corners and in its middle."""
+    left = round(SIDE * CROP)
+    most = SIDE - left
+    corners = [(0, 0), (0, most), (most, 0), (most, most), (most // 2, most // 2)]
+    crops = [plane[top : top + left, start : start + left] for top, start in corners]
+    return np.stack([plane, *(cv2.resize(crop, (SIDE, SIDE)) for crop in crops)])
 
 
 def positions(plane: Plane) -> list[Plane]:
@@ -83,8 +111,10 @@ def _coarse(planes: Plane) -> Plane:
 
 
 def _details(plane: Plane) -> Plane:
+    """Neither what pictures of one kind share nor what half a pixel's shift destroys."""
     plane = np.ascontiguousarray(plane)
-    return np.asarray(plane - cv2.GaussianBlur(plane, (0, 0), 3.0), dtype=np.float32)
+    fine, coarse = (cv2.GaussianBlur(plane, (0, 0), sigma) for sigma in (0.9, 2.0))
+    return np.asarray(fine - coarse, dtype=np.float32)
 
 
 def _overlap(one: Plane, other: Plane) -> float:

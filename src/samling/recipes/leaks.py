@@ -15,7 +15,7 @@ from samling.data.store import Store
 from samling.errors import InputError
 
 Progress = Callable[[str], None]
-SURE = 0.9
+SURE = 0.85
 
 
 @dataclass(frozen=True)
