@@ -12,6 +12,7 @@ from samling.errors import InputError, explain_machine
 from samling.options import (
     ClassName,
     Data,
+    Fold,
     Mean,
     Model,
     Protocols,
@@ -107,6 +108,7 @@ def prepare(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the split, where none is committed.")] = 0,
     split_by: SplitBy = "group",
+    fold: Fold = "",
 ) -> None:
     """Check a data set and write it as one store.
 
@@ -119,7 +121,7 @@ def prepare(
     """
     from samling.recipes.prepare import prepare as recipe
 
-    report = recipe(data, out, layout, name=name, seed=seed, by=split_by)
+    report = recipe(data, out, layout, name=name, seed=seed, by=split_by, fold=fold)
     say(report.text())
     if any(problem.severity == "error" for problem in report.problems):
         raise typer.Exit(SOME_FAILED)

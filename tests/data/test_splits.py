@@ -15,6 +15,7 @@ from samling.data.splits import (
     assign_rest,
     committed_splits,
     crossing_groups,
+    fold_by_group,
     refuse_leaks,
     split_by_group,
 )
@@ -78,6 +79,34 @@ def test_every_category_comes_close_to_eight_to_one_to_one() -> None:
 def test_another_seed_is_another_split() -> None:
     rows = rows_of([(1, 0)] * 40)
     assert split_by_group(rows, seed=0).hash != split_by_group(rows, seed=1).hash
+
+
+@given(GROUPS, st.integers(3, 6), st.integers(0, 3))
+def test_over_all_folds_each_case_is_tested_once_and_validated_once(sizes, folds, seed) -> None:
+    rows = rows_of(sizes)
+    groups = {row.id: row.group for row in rows}
+    if len(set(groups.values())) < folds:
+        with pytest.raises(InputError, match="groups"):
+            fold_by_group(rows, 1, folds, seed)
+        return
+    splits = [fold_by_group(rows, fold, folds, seed) for fold in range(1, folds + 1)]
+    for part in ("val", "test"):
+        assert sorted(id for one in splits for id in one.ids(part)) == sorted(groups)
+    for one in splits:
+        assert not crossing_groups(one, rows)
+        assert set(one.part_of()) == set(groups)
+        assert all(one.ids(part) for part in PARTS)
+
+
+def test_folds_share_every_category_and_bad_ones_are_refused() -> None:
+    rows = rows_of([(1, 0)] * 100 + [(1, 1)] * 50)
+    for fold in range(1, 6):
+        test = fold_by_group(rows, fold, 5).test.ids
+        kinds = [row.category for row in rows if row.id in test]
+        assert sorted(kinds.count(kind) for kind in set(kinds)) == [10, 20]
+    for fold, folds in ((0, 5), (6, 5), (1, 2)):
+        with pytest.raises(InputError, match="no fold"):
+            fold_by_group(rows, fold, folds)
 
 
 def test_the_hash_tells_who_is_where_and_survives_json() -> None:

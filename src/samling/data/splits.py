@@ -137,23 +137,60 @@ def split_by_group(
     With three groups or more, no part that has a fraction stays empty.
     """
     groups = _groups(cases)
+    wanted = dict(zip(PARTS, fractions, strict=True))
+    placed = _placed(groups, wanted, seed)
+    _fill_empty(placed, groups, wanted)
+    ids = {part: [case.id for name in placed[part] for case in groups[name]] for part in PARTS}
+    shares = ":".join(f"{10 * share:g}" for share in fractions)
+    return Splits.of(ids, f"by group, stratified by category, {shares}, seed {seed}")
+
+
+def fold_by_group(cases: Iterable[Grouped], fold: int, folds: int, seed: int = 0) -> Splits:
+    """Cross-validation: fold `fold` (from 1) of `folds` is the test part, the next one validation.
+
+    Over all folds each case is tested once and validated once. A group is never divided, and each
+    category is spread as evenly as groups allow.
+
+    Raises:
+        InputError: fewer than three folds, no such fold, or fewer groups than folds.
+    """
+    groups = _groups(cases)
+    if folds < 3 or not 1 <= fold <= folds:
+        raise InputError("--fold", f"{fold}/{folds} is no fold", "write 1/5 to 5/5; three or more")
+    if len(groups) < folds:
+        problem = f"asks for {folds} folds of {len(groups)} groups"
+        raise InputError("--fold", problem, "ask for fewer, or add cases of other patients")
+    numbers = [str(number) for number in range(1, folds + 1)]
+    placed = _placed(groups, dict.fromkeys(numbers, 1 / folds), seed)
+    for empty in (number for number in numbers if not placed[number]):  # no category in common
+        fullest = max(placed.values(), key=len)
+        placed[empty].append(fullest.pop())
+    test, val = str(fold), str(fold % folds + 1)
+    part_of = {number: "train" for number in numbers} | {test: "test", val: "val"}
+    ids: dict[str, list[str]] = {part: [] for part in PARTS}
+    for number in numbers:
+        ids[part_of[number]] += [case.id for name in placed[number] for case in groups[name]]
+    rule = f"fold {fold} of {folds} by group, stratified by category, seed {seed}"
+    return Splits.of(ids, f"{rule}; fold {val} is validation")
+
+
+def _placed(
+    groups: dict[str, list[Grouped]], wanted: dict[str, float], seed: int
+) -> dict[str, list[str]]:
+    """Part -> names of its groups; `wanted` has each part's share."""
     totals: dict[str, int] = {}
     for members in groups.values():
         for case in members:
             totals[case.category] = totals.get(case.category, 0) + 1
-    counts = {part: dict.fromkeys(totals, 0) for part in PARTS}
-    placed: dict[str, list[str]] = {part: [] for part in PARTS}
-    wanted = dict(zip(PARTS, fractions, strict=True))
+    counts = {part: dict.fromkeys(totals, 0) for part in wanted}
+    placed: dict[str, list[str]] = {part: [] for part in wanted}
     for name in sorted(groups, key=lambda name: (-len(groups[name]), _order(seed, name))):
         members = groups[name]
         part = _least_disturbed(members, counts, totals, wanted)
         placed[part].append(name)
         for case in members:
             counts[part][case.category] += 1
-    _fill_empty(placed, groups, wanted)
-    ids = {part: [case.id for name in placed[part] for case in groups[name]] for part in PARTS}
-    shares = ":".join(f"{10 * share:g}" for share in fractions)
-    return Splits.of(ids, f"by group, stratified by category, {shares}, seed {seed}")
+    return placed
 
 
 def without_groups(cases: Iterable[Grouped], by: str) -> list["Single"]:
@@ -286,7 +323,7 @@ def _least_disturbed(
             cost += ((then - target) ** 2 - (now - target) ** 2) / target
         return cost
 
-    return min(PARTS, key=growth)
+    return min(wanted, key=growth)
 
 
 def _fill_empty(

@@ -10,9 +10,7 @@ from typing import Any
 from samling.atomic import write_text
 from samling.data.sources.entry import Listing, Problem
 from samling.data.sources.layouts import read_layout
-from samling.data.splits import (
-    PARTS,
-)
+from samling.data.splits import PARTS
 from samling.errors import InputError
 from samling.recipes.survey import Plan, Survey, plan_split
 
@@ -70,6 +68,7 @@ def prepare(
     seed: int = 0,
     report: str | Path | None = None,
     by: str = "group",
+    fold: str = "",
 ) -> PrepareReport:
     """Check every file of a data set, split it by group and write a store.
 
@@ -83,6 +82,8 @@ def prepare(
         by: what stays on one side of the split: `group` (patients and near-duplicates); `slice`: nothing,
             as in papers that split slices at random, to show what that is worth; `block`: slices that
             follow each other, for a single patient. The last two leak, and say so.
+        fold: "2/5": the second of five folds by group is the test part, the third validation; instead
+            of the data set's own or a committed split.
 
     Raises:
         InputError: nothing usable, a split that leaks, or the store cannot be written.
@@ -91,13 +92,14 @@ def prepare(
 
     if by not in BY:
         raise InputError("--split-by", f"'{by}' is not known", f"use {', '.join(BY)}")
+    wanted = _fold(fold, by)
     data, out = Path(data), Path(out)
     layout, listing = read_layout(data, layout)
     name = name or data.resolve().name
     survey = Survey()
     with writing(out, name=name, classes=listing.classes, licence=listing.licence) as writer:
         survey.read(listing, data, writer.add)
-        plan = plan_split(survey, listing, data, name, seed, by)
+        plan = plan_split(survey, listing, data, name, seed, by, wanted)
         groups = {row.id: row.group for row in plan.rows}
         classes = _class_names(listing.classes, survey.highest_class)
         content = writer.finish(plan.splits, groups, classes)
@@ -105,6 +107,18 @@ def prepare(
     done = replace(done, store=str(out), content_hash=content)
     _write_report(done, Path(report or f"{out}.report.json"))
     return done
+
+
+def _fold(text: str, by: str) -> tuple[int, int] | None:
+    """ "2/5" -> (2, 5); whether there is such a fold is asked where the groups are known."""
+    if not text:
+        return None
+    fold, slash, folds = text.partition("/")
+    if not (slash and fold.isdecimal() and folds.isdecimal()):
+        raise InputError("--fold", f"'{text}' is no fold", "write 1/5 for the first of five")
+    if by != "group":
+        raise InputError("--fold", f"is by group, not by {by}", "leave out --split-by or --fold")
+    return int(fold), int(folds)
 
 
 def check(data: str | Path, layout: str | None = None) -> PrepareReport:

@@ -21,6 +21,7 @@ from samling.data.splits import (
     assign_rest,
     committed_splits,
     crossing_groups,
+    fold_by_group,
     refuse_leaks,
     split_by_group,
     without_groups,
@@ -86,7 +87,13 @@ class Plan:
 
 
 def plan_split(
-    survey: Survey, listing: Listing, root: Path, name: str, seed: int, by: str = "group"
+    survey: Survey,
+    listing: Listing,
+    root: Path,
+    name: str,
+    seed: int,
+    by: str = "group",
+    fold: tuple[int, int] | None = None,
 ) -> Plan:
     """Groups from what is known and what looks alike; then the split."""
     pairs = near_duplicates(survey.thumbnails, [row.modality for row in survey.rows])
@@ -96,7 +103,10 @@ def plan_split(
     notes: list[str] = []
     if by != "group":
         return Plan(rows, pairs, _leaking_split(rows, survey.highest, by, seed, notes), notes)
-    if any(survey.parts.values()):
+    if fold is not None:
+        splits = fold_by_group(rows, *fold, seed)
+        notes += ["the data set's own split is not used"] * any(survey.parts.values())
+    elif any(survey.parts.values()):
         splits = _given_split(rows, survey.parts, listing, root, seed, notes)
     elif committed := _committed_for(rows, (name, listing.public_name), notes):
         splits = _committed_split(rows, committed, notes)
