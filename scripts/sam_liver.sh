@@ -24,6 +24,13 @@ liver() { # name, key=value ...: liver alone, on images that were windowed befor
     classes.names=[liver] intensity.window=null training.epochs=$epochs $extra "$@"
   for set in ct_msd_liver ct_ircadb_slices; do measure "$name" "$out/$name" $set --class liver; done
 }
+network() { # name, recipe, epochs, key=value ...: a network from scratch, without a foundation model
+  local name=$1 recipe=$2 rounds=$3
+  shift 3
+  samling train "$recipe" --data "$out/ct_msd_liver.h5" --data "$out/ct_ircadb_slices.h5" --out "$out/$name" \
+    training.epochs="$rounds" "$@"
+  for set in ct_msd_liver ct_ircadb_slices; do measure "$name" "$out/$name" $set --class liver; done
+}
 few() { # number of patients
   samling adapt sam-liver --data "$out/ct_msd_liver.h5" --out "$out/few-$1" groups=$1 training.batch_size=4 \
     classes.names=[liver] intensity.window=null training.epochs=$epochs $extra
@@ -53,6 +60,8 @@ see="--auto --window abdomen"
 for set in ct_msd_liver ct_ircadb_slices; do measure base base $set; done
 liver liver
 volume liver "$out/liver" $see
+network unet unet "$epochs"
+network unet-long unet $((4 * epochs)) network.input_size=128
 volume liver-clean "$out/liver" $see --clean $whole
 tumour tumour-block block
 tumour tumour-slice slice

@@ -26,6 +26,8 @@ RUNS = {
     "no-clahe": "without CLAHE",
     "encoder-adapted": "encoder adapted (LRAdapter k = 16)",
     "second": "sam-liver, another seed",
+    "unet": "U-Net from scratch, as many epochs",
+    "unet-long": "U-Net from scratch, four times as many, 128 px",
 }
 FEW = {"few-1": "1 patient", "few-5": "5 patients", "few-20": "20 patients"}
 ONE = {

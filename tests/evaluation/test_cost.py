@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from samling.evaluation.baselines import baseline
-from samling.evaluation.cost import measure_cost
+from samling.evaluation.cost import WARM_RUNS, measure_cost
 from samling.inference.card import Card
 from samling.inference.segmenter import Segmenter
 from samling.inference.torch_backend import TorchBackend
@@ -44,6 +44,22 @@ def test_a_convolution_by_hand() -> None:
     assert cost.ms > 0 and cost.p95_ms >= 0 and cost.cold_ms > 0
     if cost.memory_mb is not None:
         assert 5 < cost.memory_mb < 500
+
+
+def test_no_image_is_timed_twice() -> None:
+    """A bundle remembers the images it has seen: of an image of before it would time nothing."""
+    seen = []
+
+    class Remembers(TorchBackend):
+        def encode(self, plane):
+            seen.append(plane.tobytes())
+            return super().encode(plane)
+
+    card = Card(name="c", base="b", base_sha256="0", input_size=SIDE, embedding_size=SIDE // 4,
+                prompts=("box",))  # fmt: skip
+    image = np.random.default_rng(0).random((50, 60)).astype(np.float32)
+    measure_cost(Segmenter(Remembers(OneConvolution()), card), [image], 80)
+    assert len(set(seen)) > WARM_RUNS  # counting the operations sees the first again
 
 
 def test_a_rule_has_no_multiply_adds_to_count() -> None:

@@ -96,6 +96,22 @@ def test_a_watched_folder_gives_what_is_written_into_it(tmp_path):
     assert summary.frames == 3
 
 
+def test_a_frame_whose_writer_paused_is_not_lost(tmp_path):
+    """A torn file stands still for many looks, then the rest comes."""
+    whole = cv2.imencode(".png", frame(2))[1].tobytes()
+
+    def scanner():
+        with (tmp_path / "0.png").open("wb") as file:
+            file.write(whole[: len(whole) // 2])
+            file.flush()
+            time.sleep(0.5)
+            file.write(whole[len(whole) // 2 :])
+
+    found = reader.watch(tmp_path, 4.0)
+    threading.Timer(0.2, scanner).start()
+    assert np.array_equal(next(found.frames), frame(2))
+
+
 def test_what_was_segmented_is_kept_when_the_stream_breaks_off(folder, tmp_path):
     (folder / "005.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     with pytest.raises(InputError, match=r"005\.png"):
@@ -137,9 +153,9 @@ def test_a_window_needs_hounsfield_units_in_every_frame(
 
 
 def test_a_watched_frame_without_hounsfield_units_ends_the_stream(folder):
-    files = iter(sorted(folder.iterdir()))
+    planes = ((path, reader.read_any(path)) for path in sorted(folder.iterdir()))
     with pytest.raises(InputError, match="no Hounsfield units"):
-        next(reader._same_size(files, strict=False, hounsfield=True))
+        next(reader._same_size(planes, strict=False, hounsfield=True))
 
 
 def test_wrong_use_is_refused(folder, tmp_path):

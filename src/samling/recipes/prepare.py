@@ -110,7 +110,7 @@ def prepare(
 
 
 def _fold(text: str, by: str) -> tuple[int, int] | None:
-    """ "2/5" -> (2, 5); whether there is such a fold is asked where the groups are known."""
+    """Text 2/5 -> (2, 5); whether there is such a fold is asked where the groups are known."""
     if not text:
         return None
     fold, slash, folds = text.partition("/")

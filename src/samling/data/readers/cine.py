@@ -1,7 +1,7 @@
 """Cine: frames one after the other, from a DICOM file, a video, a folder, a camera or a watched folder."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def open_cine(source: str, *, hounsfield: bool = False) -> Cine:
             raise InputError(path, "holds no image", "name a folder of PNG, JPEG or DICOM frames")
         first = read_any(files[0])
         _check_units(files[0], first, hounsfield)
-        frames = _same_size(files, hounsfield=hounsfield)
+        frames = _same_size(((path, read_any(path)) for path in files), hounsfield=hounsfield)
         return Cine(frames, spacing_mm=first.spacing_mm, count=len(files))
     if path.suffix.lower() in VIDEO_SUFFIXES:
         read_head(path)  # exists, and is not absurdly large
@@ -78,9 +78,10 @@ def open_cine(source: str, *, hounsfield: bool = False) -> Cine:
 def watch(folder: Path, idle_s: float, *, hounsfield: bool = False) -> Cine:
     """Every image that is written into `folder` from now on, as soon as it is whole.
 
-    A file is whole when its size is the same at two looks. Ends when nothing came for `idle_s`
-    seconds. A file that cannot be read is passed over; a frame of another size, too. But a frame that
-    is not in Hounsfield units, where they must be (`hounsfield`), ends the stream with an InputError.
+    A file is tried when its size is the same at two looks, and, if it cannot be read, tried again when
+    its size has changed: a scanner may pause in the middle of a file. Ends when nothing came for
+    `idle_s` seconds. A frame of another size is passed over. But one that is not in Hounsfield units,
+    where they must be (`hounsfield`), ends the stream with an InputError.
 
     Raises:
         InputError: there is no such folder.
@@ -90,20 +91,26 @@ def watch(folder: Path, idle_s: float, *, hounsfield: bool = False) -> Cine:
     return Cine(_same_size(_arriving(folder, idle_s), strict=False, hounsfield=hounsfield))
 
 
-def _arriving(folder: Path, idle_s: float) -> Iterator[Path]:
+def _arriving(folder: Path, idle_s: float) -> Iterator[tuple[Path, ImagePlane]]:
     seen = set(folder.iterdir())
     sizes: dict[Path, int] = {}
+    unreadable: dict[Path, int] = {}
     last = time.monotonic()
     while time.monotonic() - last < idle_s:
         for path in sorted(set(folder.iterdir()) - seen):
             size = 0 if path.name.startswith(".") else _size(path)
-            if size and sizes.get(path) == size:
-                seen.add(path)
-                del sizes[path]
-                yield path
-                last = time.monotonic()
-            else:
-                sizes[path] = size
+            steady = size > 0 and sizes.get(path) == size
+            sizes[path] = size
+            if not steady or unreadable.get(path) == size:
+                continue
+            try:
+                plane = read_any(path)
+            except InputError:
+                unreadable[path] = size
+                continue
+            seen.add(path)
+            yield path, plane
+            last = time.monotonic()
         time.sleep(_POLL_S)
 
 
@@ -116,22 +123,16 @@ def _size(path: Path) -> int:
 
 
 def _same_size(
-    files: "list[Path] | Iterator[Path]", *, strict: bool = True, hounsfield: bool = False
+    planes: Iterable[tuple[Path, ImagePlane]], *, strict: bool = True, hounsfield: bool = False
 ) -> Iterator[NDArray[np.generic]]:
     shape: tuple[int, ...] | None = None
-    for path in files:
-        try:
-            plane = read_any(path)
-            values = plane.values
-            if values.shape != (shape or values.shape):
-                problem = (
-                    f"has {values.shape[1]} x {values.shape[0]} pixels, unlike the first frame"
-                )
-                raise InputError(path, problem, "give frames of one size")
-        except InputError:
-            if strict:
-                raise
-            continue
+    for path, plane in planes:
+        values = plane.values
+        if values.shape != (shape or values.shape):
+            if not strict:
+                continue
+            problem = f"has {values.shape[1]} x {values.shape[0]} pixels, unlike the first frame"
+            raise InputError(path, problem, "give frames of one size")
         _check_units(path, plane, hounsfield)
         shape = values.shape
         yield values
