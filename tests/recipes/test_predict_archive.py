@@ -1,6 +1,7 @@
 """An archive of small pictures: interrupted, damaged, repeated. The model fills boxes."""
 
 import csv
+import fcntl
 import json
 import os
 import shutil
@@ -14,8 +15,9 @@ from samling.inference.backend import Encoding
 from samling.inference.card import Card
 from samling.inference.segmenter import Segmenter
 from samling.recipes import predict_archive as module
-from samling.recipes.predict import Run
-from samling.recipes.predict_archive import Job, predict_archive
+from samling.recipes.archive import tasks_of
+from samling.recipes.predict import Run, is_image
+from samling.recipes.predict_archive import Job, Worker, predict_archive
 
 IMAGES = 12
 
@@ -106,6 +108,28 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(use, images, tmp_
     predict_archive(job(tmp_path / "parts"), [images])
     whole, parts = content(tmp_path / "whole"), content(tmp_path / "parts")
     assert whole == parts
+
+
+def test_leftovers_are_swept_when_nobody_else_is_at_work(use, images, tmp_path):
+    out = tmp_path / "out"
+    predict_archive(job(out), [images])
+    torn = out / ".scan.png.abc.part"
+    torn.write_bytes(b"torn")
+    with (out / ".lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        predict_archive(job(out), [images])
+        assert torn.exists()
+    predict_archive(job(out), [images])
+    assert not torn.exists()
+
+
+def test_what_another_process_did_meanwhile_is_left_alone(use, images, tmp_path):
+    out = tmp_path / "out"
+    predict_archive(job(out), [images])
+    use(stop_after=0)  # would stop at the first image
+    worker = Worker(job(out))
+    for task in tasks_of([images], is_image):
+        worker(task)
 
 
 def test_what_is_done_is_not_done_again(use, images, tmp_path):

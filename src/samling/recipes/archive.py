@@ -6,6 +6,7 @@ shared, so threads, processes and machines may work on one folder.
 """
 
 import csv
+import fcntl
 import hashlib
 import json
 import re
@@ -14,6 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 from samling.atomic import atomic_path, write_text
@@ -21,7 +23,7 @@ from samling.errors import InputError
 from samling.inference.results import COLUMNS, ResultFolder
 from samling.recipes.progress import track
 
-RECORDS, JOB, MANIFEST = "records", "job.json", "manifest.csv"
+RECORDS, JOB, MANIFEST, LOCK = "records", "job.json", "manifest.csv", ".lock"
 _MANIFEST_COLUMNS = ("file", "status", "objects", "error")
 _LIKE_A_FRAME = re.compile(r"_f\d+(_overlay)?$", re.IGNORECASE)
 """Frames of a loop get such names; an image of that name gets another."""
@@ -116,8 +118,17 @@ class Archive:
             raise InputError(out, problem, "free space or name another folder") from error
 
     def open_tasks(self, tasks: Iterable[Task]) -> list[Task]:
-        """Those without a record."""
-        return [task for task in tasks if not (self.out / RECORDS / task.record).exists()]
+        """Those without a record, from a random place on: processes on one folder share the work."""
+        todo = [task for task in tasks if not is_done(self.out, task)]
+        start = SystemRandom().randrange(len(todo)) if todo else 0
+        return todo[start:] + todo[:start]
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """While any process is inside, `sweep` leaves the folder alone."""
+        with (self.out / LOCK).open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH)
+            yield
 
     def write_tables(self, tasks: Sequence[Task]) -> dict[str, int]:
         """`results.csv` with a row per object and `manifest.csv` with one per image; counts by status."""
@@ -137,15 +148,25 @@ class Archive:
         return counts
 
     def sweep(self) -> None:
-        """Remove what killed writers left. Only when nothing is open: then nobody is writing."""
-        for leftover in self.out.rglob(".*.part"):
-            leftover.unlink(missing_ok=True)
+        """Remove what killed writers left, unless others are still writing: the last one does it."""
+        with (self.out / LOCK).open("w") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            for leftover in self.out.rglob(".*.part"):
+                leftover.unlink(missing_ok=True)
 
     def _read(self, task: Task) -> dict[str, Any]:
         path = self.out / RECORDS / task.record
         if not path.exists():
             return {"rows": [], "status": "open", "error": ""}
         return json.loads(path.read_text(encoding="utf-8"))
+
+
+def is_done(out: Path, task: Task) -> bool:
+    """Whether a task has its record."""
+    return (out / RECORDS / task.record).exists()
 
 
 def record(out: Path, task: Task, results: ResultFolder, predict: Callable[[], object]) -> None:

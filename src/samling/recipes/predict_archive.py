@@ -9,7 +9,7 @@ from typing import Any
 from samling.errors import InputError
 from samling.inference.onnx_backend import usable_threads
 from samling.inference.results import ResultFolder
-from samling.recipes.archive import Archive, Task, in_threads, record, tasks_of
+from samling.recipes.archive import Archive, Task, in_threads, is_done, record, tasks_of
 from samling.recipes.identity import fingerprint
 from samling.recipes.load import load
 from samling.recipes.predict import PredictOptions, Run, is_image, refuse_own_folder
@@ -68,7 +68,9 @@ class Worker:
             self.segmenter.require(asked.prompt)
 
     def __call__(self, task: Task) -> None:
-        """One image, whole or not at all, and its record."""
+        """One image, whole or not at all, and its record; unless another process was faster."""
+        if is_done(self.out, task):
+            return
         results = ResultFolder(self.out, self.segmenter.card.classes)
         run = Run(self.segmenter, self.source, self.options, results, [], [])
         record(self.out, task, results, lambda: run.predict_file(Path(task.path), task.stem))
@@ -95,15 +97,15 @@ def predict_archive(job: Job, inputs: Sequence[Path], *, ray: bool = False) -> A
     own = out.resolve()
     tasks = tasks_of(inputs, lambda p: not p.resolve().is_relative_to(own) and is_image(p))
     todo = archive.open_tasks(tasks)
-    try:
-        if ray and todo:
-            _on_ray(job, todo)
-        else:
-            in_threads(todo, worker, usable_threads())
-    finally:
-        counts = archive.write_tables(tasks)
-    if not counts["open"]:
-        archive.sweep()
+    with archive.at_work():
+        try:
+            if ray and todo:
+                _on_ray(job, todo)
+            else:
+                in_threads(todo, worker, usable_threads())
+        finally:
+            counts = archive.write_tables(tasks)
+    archive.sweep()
     return ArchiveSummary(out, counts)
 
 
