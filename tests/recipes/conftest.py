@@ -1,6 +1,9 @@
 """A store so small that a test can train on it."""
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,3 +29,23 @@ def small_store(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         licence="CC0",
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def watching() -> Callable[[], AbstractContextManager[list[Any]]]:
+    """A context that lists the models which `adapt` trains inside, as they are at its end."""
+    from samling.recipes import adapt as module
+
+    @contextmanager
+    def recording() -> Iterator[list[Any]]:
+        original, seen = module.trainee, []
+
+        def trainee(*arguments, **settings):
+            seen.append(original(*arguments, **settings))
+            return seen[-1]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "trainee", trainee)
+            yield seen
+
+    return recording

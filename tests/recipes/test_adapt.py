@@ -20,9 +20,8 @@ from samling.inference.card import Card
 from samling.models.contract import PromptTokens
 from samling.models.weights import sha256_of_tensors
 from samling.prompts.prompt import Token
-from samling.recipes import adapt as module
 from samling.recipes.adapt import adapt
-from samling.recipes.build import load_base, load_torch
+from samling.recipes.build import load_base, load_torch, trainee
 
 SMALL = ["training.epochs=1", "training.batch_size=2", "training.precision=fp32"]
 
@@ -32,17 +31,10 @@ def silent(_: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(small_store, tmp_path_factory):
+def trained(small_store, tmp_path_factory, watching):
     """A finished run of one epoch, and the model as it was in memory at its end."""
-    out, seen = tmp_path_factory.mktemp("runs") / "run", []
-
-    def recording(*arguments, **settings):
-        seen.append(original(*arguments, **settings))
-        return seen[-1]
-
-    original = module.trainee
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "trainee", recording)
+    out = tmp_path_factory.mktemp("runs") / "run"
+    with watching() as seen:
         assert adapt("lg-medseg", [small_store], out, "untrained", SMALL, report=silent) == out
     return out, seen[0].model
 
@@ -209,17 +201,9 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(small_store,
     assert not list(cut.glob(".*.part")) or reached == ""
 
 
-def test_ch_adapters_and_their_stem_are_trained_saved_and_loaded(small_store, tmp_path):
+def test_ch_adapters_and_their_stem_are_trained_saved_and_loaded(small_store, tmp_path, watching):
     """The recipe uniultra-small on the light model: what was trained predicts the same after loading."""
-    seen = []
-
-    def recording(*arguments, **settings):
-        seen.append(original(*arguments, **settings))
-        return seen[-1]
-
-    original = module.trainee
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "trainee", recording)
+    with watching() as seen:
         adapt("uniultra-small", [small_store], tmp_path / "run", "untrained", SMALL, report=silent)
     state = load_file(tmp_path / "run" / "adapter.safetensors")
     stem = "adapter.image_encoder.layers.0.blocks.0.conv.weight"
@@ -228,7 +212,7 @@ def test_ch_adapters_and_their_stem_are_trained_saved_and_loaded(small_store, tm
     assert all(state[key].any() for key in edges)
     assert any(key.startswith("model.mask_decoder.") for key in state)
     torch.manual_seed(0)
-    fresh = original(
+    fresh = trainee(
         load_base("untrained").model, load_recipe(AdaptRecipe, "uniultra-small", []).adapter
     )
     assert not torch.equal(fresh.state()[stem], state[stem])  # the stem was trained

@@ -14,7 +14,6 @@ from samling.inference.card import Card
 from samling.inference.segmenter import Segmenter
 from samling.inference.torch_backend import TorchBackend
 from samling.prompts.prompt import Prompt
-from samling.recipes import adapt as module
 from samling.recipes.adapt import adapt
 from samling.recipes.adapter_set import load_adapters
 from samling.recipes.build import load_torch
@@ -52,17 +51,10 @@ def scans(ct_phantom, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(scans, tmp_path_factory):
+def trained(scans, tmp_path_factory, watching):
     """A run of one epoch, three slices as channels, and the model as it was at its end."""
-    out, seen = tmp_path_factory.mktemp("runs") / "run", []
-
-    def recording(*arguments, **settings):
-        seen.append(original(*arguments, **settings))
-        return seen[-1]
-
-    original = module.trainee
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "trainee", recording)
+    out = tmp_path_factory.mktemp("runs") / "run"
+    with watching() as seen:
         changes = [*SMALL, "intensity.slices=3"]
         adapt("sam-liver", [scans], out, "untrained", changes, report=silent)
     return out, seen[0].model

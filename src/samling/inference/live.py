@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from samling.inference.card import PromptKind
 from samling.inference.cine import Followed, Follower
-from samling.inference.regions import box_around
 from samling.inference.segmenter import EncodedImage, Object, Segmenter
 from samling.prompts.prompt import Prompt
 
@@ -129,6 +129,7 @@ class LiveSegmenter:
         self._smoothing = Smoothing(segmenter.card.mask_threshold) if smooth else None
         self._follower = Follower(segmenter, settle=self._smoothing)
         self._begun = False
+        self._kind: PromptKind = "box" if "box" in segmenter.card.prompts else "points"
 
     def stream(self, frames: Iterable[NDArray[np.generic]]) -> Iterator[LiveFrame]:
         """Segment every frame; while one is decoded, the next is encoded and a third is read.
@@ -144,7 +145,7 @@ class LiveSegmenter:
                 yield LiveFrame(number, encoded.plane, tuple(found))
             else:
                 followed = self._follow(encoded)
-                one = self._as_object(followed, encoded)
+                one = self.segmenter.object_of(followed.mask, followed.quality, encoded, self._kind)
                 yield LiveFrame(number, encoded.plane, (one,), followed.needs_help)
 
     def _follow(self, encoded: EncodedImage) -> Followed:
@@ -154,9 +155,3 @@ class LiveSegmenter:
         found = self._follower.prompt(encoded, self.prompt)
         self._begun = self._begun or bool(found.mask.any())
         return found
-
-    def _as_object(self, found: Followed, encoded: EncodedImage) -> Object:
-        card, box = self.segmenter.card, box_around(found.mask)
-        return Object(
-            found.mask, found.quality, found.quality, encoded.presence, box, card.classes[0]
-        )

@@ -81,7 +81,7 @@ class Predictor:
             logits = encoded.frame.logits_to_original(low)
         if return_logits:
             return logits, quality, low
-        if prompt.automatic and self.segmenter.finds_nothing(encoded):
+        if not self.segmenter.answered(encoded, [prompt]):
             return np.zeros(logits.shape, dtype=bool), quality, low
         return self.segmenter.cut(logits[0], prompt)[None], quality, low
 

@@ -26,7 +26,7 @@ CERTAIN_NO = -20.0
 """Logit of a pixel that was not looked at."""
 PADDING = {"black": 0.0, "mean": -1.0}
 """Value of padding in a model's input; -1 is what `Sam.encode` takes for the mean colour."""
-_OBJECTS_AT_ONCE = 32  # bounds the decoder's memory; more brings no speed
+_AT_ONCE = 32  # bounds the decoder's memory; more brings no speed
 
 _OFFERS: dict[PromptKind, tuple[str, str]] = {
     "box": ("box prompts", "give a box"),
@@ -273,11 +273,6 @@ class Segmenter:
         whole /= 1.0 if calibration is None else calibration.temperature
         return 1.0 / (1.0 + np.exp(-whole.clip(-60, 60)))
 
-    def finds_nothing(self, encoded: EncodedImage) -> bool:
-        """True if automatic mode answers, from the encoder alone: no object here."""
-        presence = encoded.presence
-        return presence is not None and presence < self.card.presence_threshold
-
     def check(self, prompts: Sequence[Prompt], size: tuple[int, int]) -> None:
         """Refuse prompts that do not fit an image of this (height, width) or this model.
 
@@ -356,7 +351,13 @@ class Segmenter:
     def _object(
         self, logits: NDArray[np.float32], prompt: Prompt, quality: float, encoded: EncodedImage
     ) -> Object:
-        mask = self.cut(logits, prompt)
+        kind: PromptKind = "points" if prompt.box is None else "box"
+        return self.object_of(self.cut(logits, prompt), quality, encoded, kind)
+
+    def object_of(
+        self, mask: NDArray[np.bool_], quality: float, encoded: EncodedImage, kind: PromptKind
+    ) -> Object:
+        """The object that a mask (H, W), its predicted IoU and its kind of prompt make."""
         made = Object(
             mask=mask,
             score=min(max(quality, 0.0), 1.0),
@@ -365,7 +366,7 @@ class Segmenter:
             box=box_around(mask),
             class_name=self.card.classes[0],
         )
-        return self._expecting(made, "points" if prompt.box is None else "box")
+        return self._expecting(made, kind)
 
     def _expecting(self, found: Object, kind: PromptKind) -> Object:
         """The object with what calibration says of its Dice, where there is one."""
@@ -392,8 +393,7 @@ def _batches(prompts: Sequence[Prompt], token_counts: list[int]) -> list[list[in
     groups: dict[tuple[int, bool], list[int]] = {}
     for index, (prompt, count) in enumerate(zip(prompts, token_counts, strict=True)):
         groups.setdefault((count, prompt.mask is not None), []).append(index)
-    size = _OBJECTS_AT_ONCE
-    return [g[i : i + size] for g in groups.values() for i in range(0, len(g), size)]
+    return [g[i : i + _AT_ONCE] for g in groups.values() for i in range(0, len(g), _AT_ONCE)]
 
 
 def _sigmoid(logit: np.float64) -> np.float64:
