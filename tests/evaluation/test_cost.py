@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from samling.evaluation import cost
 from samling.evaluation.baselines import baseline
 from samling.evaluation.cost import WARM_RUNS, measure_cost
 from samling.inference.card import Card
@@ -39,11 +40,11 @@ def test_a_convolution_by_hand() -> None:
     card = Card(name="c", base="b", base_sha256="0", input_size=SIDE, embedding_size=SIDE // 4,
                 prompts=("box",))  # fmt: skip
     segmenter = Segmenter(TorchBackend(OneConvolution()), card)
-    cost = measure_cost(segmenter, [np.random.default_rng(0).random((50, 60))], 80)
-    assert cost.macs == 9 * 8 * SIDE * SIDE and cost.parameters == 80
-    assert cost.ms > 0 and cost.p95_ms >= 0 and cost.cold_ms > 0
-    if cost.memory_mb is not None:
-        assert 5 < cost.memory_mb < 500
+    found = measure_cost(segmenter, [np.random.default_rng(0).random((50, 60))], 80)
+    assert found.macs == 9 * 8 * SIDE * SIDE and found.parameters == 80
+    assert found.ms > 0 and found.p95_ms >= 0 and found.cold_ms > 0
+    if found.memory_mb is not None:
+        assert 5 < found.memory_mb < 500
 
 
 def test_no_image_is_timed_twice() -> None:
@@ -62,9 +63,23 @@ def test_no_image_is_timed_twice() -> None:
     assert len(set(seen)) > WARM_RUNS  # counting the operations sees the first again
 
 
+def test_energy_is_what_the_packages_counted(tmp_path, monkeypatch) -> None:
+    """Two packages; cores inside a package (`:0:0`) count once. Nothing readable: nothing said."""
+    monkeypatch.setattr(cost, "POWERCAP", tmp_path)
+    assert cost.joules_so_far() is None
+    for name, microjoules in (("0", 2_500_000), ("1", 500_000), ("0:0", 9_000_000)):
+        (tmp_path / f"intel-rapl:{name}").mkdir()
+        (tmp_path / f"intel-rapl:{name}" / "energy_uj").write_text(f"{microjoules}\n")
+    assert cost.joules_so_far() == 3.0
+    told = iter([10.0, 12.0])
+    monkeypatch.setattr(cost, "joules_so_far", lambda: next(told))
+    image = np.zeros((40, 40), np.float32)
+    assert measure_cost(baseline("fill the box"), [image], 0).joules == 2.0 / WARM_RUNS
+
+
 def test_a_rule_has_no_multiply_adds_to_count() -> None:
-    cost = measure_cost(baseline("fill the box"), [np.zeros((40, 40), np.float32)], 0)
-    assert cost.macs is None and cost.parameters == 0
+    found = measure_cost(baseline("fill the box"), [np.zeros((40, 40), np.float32)], 0)
+    assert found.macs is None and found.parameters == 0
 
 
 def test_cost_needs_an_image() -> None:

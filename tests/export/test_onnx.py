@@ -162,3 +162,19 @@ def test_a_model_with_skips_is_exported_with_every_prompt(tmp_path):
     assert loaded.card.prompts == card.prompts
     encoding = loaded.encode(np.random.default_rng(0).random((90, 70))).encoding
     assert [skip.shape for skip in encoding.skips] == [(1, 32, 64, 64), (1, 64, 32, 32)]
+
+
+@pytest.mark.parametrize("family", ["efficientsam-ti", "sam2-hiera-t"])
+def test_vision_transformers_and_sam2_are_exported(family):
+    """With random weights, at a small size; the gate inside compares masks on real images."""
+    torch = pytest.importorskip("torch", reason="needs samling[train]")
+    pytest.importorskip("onnxscript", reason="needs samling[export]")
+    from samling.export.onnx import make_bundle
+    from samling.inference.card import Card
+    from samling.models.sam import Sam
+
+    torch.manual_seed(0)
+    card = Card(name=family, base="none", base_sha256="0" * 64, architecture=family, input_size=128,
+                embedding_size=8, prompts=("box", "points"))  # fmt: skip
+    _, parity = make_bundle(Sam(family, 128).eval(), card)
+    assert parity.least_iou >= 0.999 and parity.logit_difference < 1e-3

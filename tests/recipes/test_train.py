@@ -41,6 +41,14 @@ def test_a_run_is_loaded_and_predicts(trained) -> None:
     assert model.card.trained_on == ("tiny",) and model.card.prompts == ("box", "automatic")
 
 
+@pytest.mark.parametrize("kind", sorted(NETWORKS))
+def test_every_network_is_saved_and_loaded(kind, tiny_store, tmp_path) -> None:
+    out = run(tiny_store, tmp_path / "run", "training.epochs=0", recipe=kind)
+    image = np.random.default_rng(0).random((40, 60))
+    masks, _ = samling.load(out).predict(image, boxes=[[5, 5, 40, 30]])
+    assert masks.shape == (1, 40, 60)
+
+
 def test_a_killed_run_ends_like_an_uninterrupted_one(tiny_store, trained, tmp_path) -> None:
     """Batch norms and dropout included: SegNet has the ones, FC-DenseNet both."""
     for recipe, width in (("unet", 4), ("fc-densenet", 2)):

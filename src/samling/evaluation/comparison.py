@@ -112,7 +112,7 @@ def cost_table(costs: Mapping[str, Cost]) -> Table | None:
     if not costs:
         return None
     header = ("Method", "Weights", "Trained", "GMACs", "Encode ms", "One prompt ms", "p95 ms",
-              "First image ms", "Memory MB", "File MB")  # fmt: skip
+              "First image ms", "Memory MB", "File MB", "Joules")  # fmt: skip
     rows = tuple(
         (
             method,
@@ -125,6 +125,7 @@ def cost_table(costs: Mapping[str, Cost]) -> Table | None:
             f"{cost.cold_ms:.1f}",
             _tenth(cost.memory_mb),
             _tenth(cost.file_mb),
+            _tenth(cost.joules),
         )
         for method, cost in costs.items()
     )
@@ -132,7 +133,8 @@ def cost_table(costs: Mapping[str, Cost]) -> Table | None:
     caption = (
         f"Medians of {warm} images after the first, on the machine named below; what else it was "
         "doing makes times longer. p95: encoding and one prompt together. Memory: most while it runs, "
-        "above the loaded model. File: without a base that several share. Exported: name a bundle."
+        "above the loaded model. File: without a base that several share. Joules: energy of an image "
+        "by the processors' counters, where they may be read. Exported: name a bundle."
     )
     return Table(header, rows, caption)
 

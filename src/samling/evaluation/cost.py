@@ -15,6 +15,8 @@ from samling.inference.card import Card
 from samling.prompts.prompt import Prompt
 
 WARM_RUNS = 5
+POWERCAP = Path("/sys/class/powercap")
+"""Where Linux shows the energy counters (RAPL) of processors; often readable by the administrator alone."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Cost:
         macs: multiply-adds of one image with one prompt; None where nobody can count them.
         memory_mb: most memory above what was held before; None where the system does not tell.
         file_mb: size of what must be stored for it, without a base that it shares.
+        joules: energy of the processors per warm image, with all else they did; None where the machine
+            does not tell.
     """
 
     parameters: int | None
@@ -43,6 +47,7 @@ class Cost:
     macs: float | None = None
     memory_mb: float | None = None
     file_mb: float | None = None
+    joules: float | None = None
 
     @property
     def ms(self) -> float:
@@ -59,9 +64,14 @@ def measure_cost(
     takes first. Other work on the machine makes times longer: they are upper bounds.
     """
     with _peak_memory() as used:
-        times = [_timed(segmenter, _anew(images, i)) for i in range(WARM_RUNS + 1)]
-        memory = used()
-    cold, warm = times[0], 1000 * np.array(times[1:])
+        cold = _timed(segmenter, _anew(images, 0))
+        before = joules_so_far()
+        times = [_timed(segmenter, _anew(images, 1 + i)) for i in range(WARM_RUNS)]
+        after, memory = joules_so_far(), used()
+    warm = 1000 * np.array(times)
+    joules = None
+    if before is not None and after is not None and after > before:  # counters start again at times
+        joules = (after - before) / WARM_RUNS
     return Cost(
         parameters=parameters,
         cold_ms=1000 * sum(cold),
@@ -71,7 +81,17 @@ def measure_cost(
         images=len(warm),
         macs=_macs(segmenter, images[0]),
         memory_mb=memory,
+        joules=joules,
     )
+
+
+def joules_so_far() -> float | None:
+    """What all processor packages have taken since some moment; None if the system does not say."""
+    try:
+        counters = [path / "energy_uj" for path in POWERCAP.glob("*-rapl:?")]
+        return sum(int(path.read_text()) for path in counters) / 1e6 if counters else None
+    except (OSError, ValueError):
+        return None
 
 
 def _timed(segmenter: Asked[E], image: NDArray[np.float32]) -> tuple[float, float]:

@@ -6,6 +6,8 @@ import torch
 from samling.models.networks.deeplab import DeepLabV3Plus
 from samling.models.networks.dilated_tree import DilatedTree, Tree
 from samling.models.networks.fc_densenet import FCDenseNet
+from samling.models.networks.plan import plan_unet
+from samling.models.networks.registry import NETWORKS
 from samling.models.networks.segnet import SegNet
 
 
@@ -63,3 +65,18 @@ def test_stacked_trees_leave_no_pixel_out() -> None:
     seen = x.grad[0, 0] != 0
     assert seen[6:25, 6:25].all(), "one tree alone has gaps: hence stacked"
     assert not seen[:2].any()
+
+
+def test_the_planned_unet_answers_as_monais_whole_network_does() -> None:
+    from monai.networks.nets import DynUNet
+
+    plan = plan_unet((64, 64), (1, 1), 4)
+    torch.manual_seed(0)
+    stages = NETWORKS["nnunet"][0](2, 4, 64).eval()
+    torch.manual_seed(0)
+    whole = DynUNet(
+        2, 2, 1, plan.kernels, plan.strides, plan.strides[1:], filters=plan.features
+    ).eval()
+    assert count(stages) == count(whole)
+    x = torch.rand(2, 2, 64, 64)
+    assert torch.equal(stages(x), whole(x))

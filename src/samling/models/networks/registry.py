@@ -1,6 +1,7 @@
 """Networks by name, MONAI's where it has one."""
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -30,8 +31,8 @@ def _nnunet(channels: int, width: int, side: int) -> nn.Module:
     from monai.networks.nets import DynUNet
 
     plan = plan_unet((side, side), (1, 1), width)
-    return DynUNet(
-        2, channels, 1, plan.kernels, plan.strides, plan.strides[1:], filters=plan.features
+    return _Stages(
+        DynUNet(2, channels, 1, plan.kernels, plan.strides, plan.strides[1:], filters=plan.features)
     )
 
 
@@ -49,6 +50,29 @@ class _First(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(x)[0]
+
+
+class _Stages(nn.Module):
+    """The stages of a DynUNet, each once: MONAI's also hangs all of them into a chain of skips.
+
+    Weights that stand under two names cannot be saved as safetensors.
+    """
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.down = nn.ModuleList([network.input_block, *network.downsamples])
+        self.bottleneck = network.bottleneck
+        self.up, self.output = network.upsamples, network.output_block
+
+    def forward(self, x: Tensor) -> Any:
+        skips = []
+        for stage in self.down:
+            x = stage(x)
+            skips.append(x)
+        x = self.bottleneck(x)
+        for stage, skip in zip(self.up, reversed(skips), strict=True):
+            x = stage(x, skip)
+        return self.output(x)
 
 
 def _fc_densenet(channels: int, width: int, side: int) -> nn.Module:
