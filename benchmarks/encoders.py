@@ -12,6 +12,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,6 +24,9 @@ from samling.models.sam import Sam
 from samling.models.tiny_vit import SHAPES, fold_norms
 
 SIDE = 256
+ENCODERS = {name: SIDE for name in SHAPES if name in ARCHITECTURES}
+ENCODERS |= {"hiera-mini": SIDE, "mobilesam": 1024, "efficientsam-ti": 1024, "sam2-hiera-t": 1024}
+"""Name of the architecture -> side of its square in pixels, as published."""
 
 
 def main() -> None:
@@ -34,29 +38,30 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    image = torch.rand(1, 1, SIDE, SIDE)
     torch_runs: dict[str, Callable[[], object]] = {}
     onnx_runs: dict[str, Callable[[], object]] = {}
     facts: dict[str, tuple[float, int]] = {}
-    for name in (name for name in SHAPES if name in ARCHITECTURES):
-        model = Sam(name, SIDE).eval()
+    for name, side in ENCODERS.items():
+        model, image = Sam(name, side).eval(), torch.rand(1, 1, side, side)
         facts[name] = (gigaflops(model, image), sum(p.numel() for p in model.parameters()))
         fold_norms(model)
-        torch_runs[name] = lambda model=model: model.encode(image)
+        torch_runs[name] = partial(model.encode, image)
         session = ort.InferenceSession(
             encoder_graph(model, presence=True), session_options(given.threads)
         )
-        onnx_runs[name] = lambda session=session: session.run(None, {"image": image.numpy()})
+        onnx_runs[name] = partial(session.run, None, {"image": image.numpy()})
     with torch.inference_mode():
         slow, fast = measure(torch_runs, given.rounds), measure(onnx_runs, given.rounds)
-    print(f"{given.threads} threads, {SIDE} px, median of {given.rounds} interleaved rounds\n")
+    print(f"{given.threads} threads, median of {given.rounds} interleaved rounds\n")
     print(
-        "| encoder | weights, whole model | GFLOPs | PyTorch ms | ratio | ONNX Runtime ms | ratio |"
+        "| encoder | px | weights, whole model | GFLOPs | PyTorch ms | ratio | ONNX Runtime ms | ratio |"
     )
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name, (flops, weights) in facts.items():
         cells = [f"{t[name]:.1f} | {t['full'] / t[name]:.1f}" for t in (slow, fast)]
-        print(f"| {name} | {weights / 1e6:.2f} M | {flops:.2f} | {' | '.join(cells)} |")
+        print(
+            f"| {name} | {ENCODERS[name]} | {weights / 1e6:.2f} M | {flops:.2f} | {' | '.join(cells)} |"
+        )
 
 
 def gigaflops(model: Sam, image: torch.Tensor) -> float:
