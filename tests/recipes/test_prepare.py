@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from samling.data.splits import PARTS, Splits, committed_splits
 from samling.data.store import Store
@@ -87,6 +88,23 @@ def test_planted_duplicates_stay_on_one_side(data: Path, tmp_path: Path) -> None
     }
     assert all(side[f"copy{n:02d}"] == side[f"p{n:02d}"] for n in range(12))
     assert report.groups == 30 and store.meta("copy03").group == store.meta("p03").group
+
+
+def test_turned_and_cropped_copies_stay_on_one_side(data: Path, tmp_path: Path) -> None:
+    """As where one scan was saved twice: the fast look for near-duplicates misses these."""
+    for number in range(6):
+        turned = np.rot90(speckled(number)[2:, 3:])
+        write_pair(data, f"a{number:02d}", speckled(number))
+        write_pair(data, f"z{number:02d}", np.ascontiguousarray(turned))
+    report = prepare(data, tmp_path / "s.h5")
+    side = side_of(Store.open(tmp_path / "s.h5"))
+    assert report.groups == 36 and all(side[f"a{n:02d}"] == side[f"z{n:02d}"] for n in range(6))
+
+
+def speckled(seed: int) -> np.ndarray:
+    generator = np.random.default_rng(100 + seed)
+    noise = gaussian_filter(generator.normal(size=(80, 80)), 1.5)
+    return np.clip(128 + 400 * noise, 0, 255).astype(np.uint8)
 
 
 def test_known_groups_stay_on_one_side(data: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ another set. Coarse pictures propose candidates in all eight positions; for each
 slid over those of the other, shrunk as a crop would need it. What counts is their best correlation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -50,9 +50,9 @@ def fingerprint(image: NDArray[np.generic]) -> Plane:
     return min_max(plane)
 
 
-def find_leaks(first: Sequence[Plane], second: Sequence[Plane]) -> list[Leak]:
+def find_leaks(first: Sequence[Plane], second: Iterable[Plane]) -> list[Leak]:
     """Pairs of one picture in both lists of fingerprints, best first within each of `second`."""
-    if not len(first) or not len(second):
+    if not len(first):
         return []
     gallery = _Gallery(first)
     leaks = []

@@ -1,5 +1,6 @@
 """What prepare remembers of the cases it read, and the split they get: given, committed or new."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -97,22 +98,36 @@ def plan_split(
 ) -> Plan:
     """Groups from what is known and what looks alike; then the split."""
     pairs = near_duplicates(survey.thumbnails, [row.modality for row in survey.rows])
+    notes: list[str] = []
+    given = any(survey.parts.values())
+    committed = None
+    if by == "group" and fold is None and not given:
+        committed = _committed_for(survey.rows, (name, listing.public_name), notes)
+    if by == "group" and not committed and (fold is not None or not given):
+        pairs += _new_copies(pairs, survey)  # a split that is made here can mind them
     patients = [row.patient for row in survey.rows]
     groups = merge_groups([row.group for row in survey.rows], pairs, patients)
     rows = [replace(row, group=group) for row, group in zip(survey.rows, groups, strict=True)]
-    notes: list[str] = []
     if by != "group":
         return Plan(rows, pairs, _leaking_split(rows, survey.highest, by, seed, notes), notes)
     if fold is not None:
         splits = fold_by_group(rows, *fold, seed)
-        notes += ["the data set's own split is not used"] * any(survey.parts.values())
-    elif any(survey.parts.values()):
+        notes += ["the data set's own split is not used"] * given
+    elif given:
         splits = _given_split(rows, survey.parts, listing, root, seed, notes)
-    elif committed := _committed_for(rows, (name, listing.public_name), notes):
+    elif committed:
         splits = _committed_split(rows, committed, notes)
     else:
         splits = split_by_group(rows, seed=seed)
-    if len(rows) > 1 and len(set(groups)) == 1:
+    notes += _on_groups(survey, listing, groups)
+    notes += _lookalikes(survey, splits)
+    return Plan(rows, pairs, splits, notes)
+
+
+def _on_groups(survey: Survey, listing: Listing, groups: Sequence[str]) -> list[str]:
+    """What groups there are cannot promise."""
+    notes = []
+    if len(groups) > 1 and len(set(groups)) == 1:
         notes.append(
             "all cases are one group and on one side of the split; where an anonymised PatientID "
             "is the reason, name the patients in meta.csv, column case_id"
@@ -122,8 +137,20 @@ def plan_split(
             "no patient is known: images of one patient may be on both sides of the split, unless they "
             "look alike; name the patients in meta.csv, column case_id"
         )
-    notes += _lookalikes(survey, splits)
-    return Plan(rows, pairs, splits, notes)
+    return notes
+
+
+def _new_copies(pairs: Sequence[Pair], survey: Survey) -> list[Pair]:
+    """Copies turned, cropped or moved among images that nothing groups, but for those in `pairs`."""
+    size = Counter(row.group for row in survey.rows)
+    alone = [n for n, row in enumerate(survey.rows) if size[row.group] == 1]
+    prints = [survey.fingerprints[survey.rows[n].id] for n in alone]
+    known = {(pair.first, pair.second) for pair in pairs}
+    return [
+        Pair(alone[leak.first], alone[leak.second], leak.similarity, mirrored=False)
+        for leak in find_leaks(prints, _progress(prints))
+        if leak.first < leak.second and (alone[leak.first], alone[leak.second]) not in known
+    ]
 
 
 def _leaking_split(
