@@ -46,7 +46,7 @@ def start(**flags):
 def train(made, section, folder, **parts):
     saved = []
     run_training(
-        made, section, parts.get("train", planes()), parts.get("val", planes(2)), folder,
+        made, section, (parts.get("train", planes()), parts.get("val", planes(2))), folder,
         seed=0, report=lambda _: None, save_best=lambda: saved.append(made.state()),
     )  # fmt: skip
     rows = (folder / "metrics.jsonl").read_text().splitlines()

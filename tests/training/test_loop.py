@@ -58,11 +58,12 @@ class Toy:
             parameters=list(self.layer.parameters()),
         )
 
-    def fit(self, folder, report=lambda _: None, rate=0.1):
+    def fit(self, folder, report=lambda _: None, rate=0.1, compete=False):
         schedule = Schedule(rate, 3 * EPOCHS, warmup_steps=2, cosine=True)
         return fit(
-            self.task(), self.optimizer, schedule, folder, epochs=EPOCHS, progress=report, clip=1.0
-        )
+            self.task(), self.optimizer, schedule, folder,
+            epochs=EPOCHS, progress=report, clip=1.0, compete=compete,
+        )  # fmt: skip
 
 
 def without_times(rows):
@@ -166,6 +167,26 @@ def test_the_best_weights_are_those_of_the_best_score(tmp_path):
     assert rows[-1]["best"] == max(scores)
     records = [s for i, s in enumerate(scores) if s > max(scores[:i], default=float("-inf"))]
     assert len(toy.best) == len(records)
+
+
+def test_training_that_only_harms_keeps_the_weights_of_the_start(tmp_path):
+    toy, said = Toy(), []
+    torch.nn.init.ones_(toy.layer.weight)  # the answer
+    torch.nn.init.constant_(toy.layer.bias, 3.0)  # a reason to move
+    before = toy.state()
+    toy.fit(tmp_path, said.append, compete=True)
+    assert len(toy.best) == 1 and torch.equal(toy.best[0]["weight"], before["weight"])
+    assert said[0].startswith("before training: score") and "its weights are kept" in said[-1]
+    again = Toy()
+    again.fit(tmp_path, said.append, compete=True)
+    assert again.best == [] and "its weights are kept" in said[-1], "known after resuming, too"
+
+
+def test_training_that_helps_beats_the_start(tmp_path):
+    toy, said = Toy(), []
+    rows = toy.fit(tmp_path, said.append, compete=True)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
+    assert len(toy.best) > 1 and "kept" not in said[-1]
 
 
 def test_the_row_of_an_epoch(tmp_path):

@@ -104,9 +104,11 @@ def _train(
     train, val = read_training(stores, base.model.input_size, seeing_of(settings))
     card = adapted_card(settings, base, stores)
     save_best = partial(_save, out, adapted, card)
+    # A base that answers these prompts already is what every epoch has to beat
+    able = set(settings.training.prompts) <= set(base.card.prompts) and not settings.classes.names
     run_training(
-        adapted, settings.training, train, val, out,
-        seed=settings.seed, report=report, save_best=save_best,
+        adapted, settings.training, (train, val), out,
+        seed=settings.seed, report=report, save_best=save_best, compete=able,
     )  # fmt: skip
     if not settings.training.epochs:
         save_best()

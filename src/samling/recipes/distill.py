@@ -157,7 +157,7 @@ def tune(
         save_checkpoint(path, {"state": student.state()})
 
     run_training(
-        student, settings.decoder, train, val, folder,
+        student, settings.decoder, (train, val), folder,
         seed=settings.seed, report=report, save_best=save_best,
     )  # fmt: skip
     saved = read_checkpoint(path)

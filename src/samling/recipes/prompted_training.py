@@ -157,15 +157,20 @@ def trained_prompts(names: tuple[str, ...]) -> tuple[str, ...]:
 def run_training(
     adapted: Learner,
     settings: TrainingSection,
-    train: Planes,
-    val: Planes,
+    data: tuple[Planes, Planes],
     out: Path,
     *,
     seed: int,
     report: Report,
     save_best: Callable[[], None],
+    compete: bool = False,
 ) -> None:
-    """Prompted training of whatever `adapted` leaves trainable."""
+    """Prompted training of whatever `adapted` leaves trainable; `compete` as in `fit`.
+
+    Args:
+        data: training and validation images.
+    """
+    train, val = data
     model = adapted.model
     parameters = adapted.parameters()
     device = parameters[0].device
@@ -188,7 +193,10 @@ def run_training(
     optimizer = make(parameters, lr=options.rate, weight_decay=options.weight_decay)
     total = steps * settings.epochs
     schedule = Schedule(options.rate, total, options.warmup_steps, options.cosine)
-    fit(task, optimizer, schedule, out, epochs=settings.epochs, progress=report, clip=options.clip)
+    fit(
+        task, optimizer, schedule, out,
+        epochs=settings.epochs, progress=report, clip=options.clip, compete=compete,
+    )  # fmt: skip
 
 
 def _epoch_steps(

@@ -96,7 +96,7 @@ def _train(
     data, val = read_training(stores, settings.network.input_size)
     save_best = partial(_save, out, learner.model, card)
     run_training(
-        learner, settings.training, data, val, out,
+        learner, settings.training, (data, val), out,
         seed=settings.seed, report=report, save_best=save_best,
     )  # fmt: skip
     if not settings.training.epochs:

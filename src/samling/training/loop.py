@@ -71,46 +71,71 @@ def fit(
     epochs: int,
     progress: Callable[[str], None],
     clip: float,
+    compete: bool = False,
 ) -> list[dict[str, Any]]:
     """Train for `epochs`, resuming from `folder`/checkpoint.pt if it is there.
 
     A checkpoint is written after every epoch. Because every random draw is a function of seed,
     epoch and step, a run that was killed and resumed ends with the weights of an uninterrupted one.
 
+    Args:
+        compete: the weights as they are before training may be the best ones, too.
+
     Returns:
         The rows of metrics.jsonl.
     """
     path = folder / "checkpoint.pt"
-    saved = read_checkpoint(path) or {"epoch": 0, "step": 0, "best": float("-inf")}
-    if saved["epoch"]:
+    saved = read_checkpoint(path)
+    if saved is None:
+        saved = _begin(task, compete, progress)
+    else:
         task.load_state(saved["state"])
         optimizer.load_state_dict(saved["optimizer"])
         progress(f"resumed after epoch {saved['epoch']} of {epochs}")
     log = MetricsLog(folder, saved["epoch"])
-    step, best = saved["step"], saved["best"]
+    step, best, start = saved["step"], saved["best"], saved.get("start")
     for epoch in range(saved["epoch"] + 1, epochs + 1):
         started = time.perf_counter()
         means, images, step = _train_epoch(task, optimizer, schedule, epoch, step, clip, progress)
-        seconds, memory = time.perf_counter() - started, peak_memory_mb()
+        row = _row(epoch, step, images, time.perf_counter() - started)
         scores = task.validate()
         if scores["score"] > best:
             best = scores["score"]
             task.save_best()
-        speed = images / max(seconds, 1e-9)
-        row: dict[str, Any] = {"epoch": epoch, "step": step, "seconds": round(seconds, 2)}
-        row |= {"images_per_second": round(speed, 2), "peak_memory_mb": memory}
         row |= {"train": means, "val": scores, "best": best}
         # The checkpoint last: what a kill leaves too much is cut off or written again when resuming
         log.add(row)
-        content = {"epoch": epoch, "step": step, "best": best, "state": task.state()}
-        save_checkpoint(path, content | {"optimizer": optimizer.state_dict()})
+        known = {"epoch": epoch, "step": step, "best": best, "start": start}
+        states = {"state": task.state(), "optimizer": optimizer.state_dict()}
+        save_checkpoint(path, known | states)
         left = (time.perf_counter() - started) * (epochs - epoch)
-        listed = " ".join(f"{name} {value:.4f}" for name, value in scores.items())
         progress(
-            f"epoch {epoch}/{epochs}: loss {means['total']:.4f}, {listed}, "
-            f"{speed:.1f} images/s, {left / 60:.0f} min left"
+            f"epoch {epoch}/{epochs}: loss {means['total']:.4f}, {_listed(scores)}, "
+            f"{row['images_per_second']:.1f} images/s, {left / 60:.0f} min left"
         )
+    if start is not None and best <= start:
+        progress("no epoch was better on validation than the start: its weights are kept")
     return log.rows
+
+
+def _row(epoch: int, step: int, images: int, seconds: float) -> dict[str, Any]:
+    speed, memory = round(images / max(seconds, 1e-9), 2), peak_memory_mb()
+    row = {"epoch": epoch, "step": step, "seconds": round(seconds, 2)}
+    return row | {"images_per_second": speed, "peak_memory_mb": memory}
+
+
+def _begin(task: Task, compete: bool, progress: Callable[[str], None]) -> dict[str, Any]:
+    """What a checkpoint before the first epoch would hold."""
+    if not compete:
+        return {"epoch": 0, "step": 0, "best": float("-inf")}
+    scores = task.validate()
+    task.save_best()
+    progress(f"before training: {_listed(scores)}")
+    return {"epoch": 0, "step": 0, "best": scores["score"], "start": scores["score"]}
+
+
+def _listed(scores: dict[str, float]) -> str:
+    return " ".join(f"{name} {value:.4f}" for name, value in scores.items())
 
 
 def _train_epoch(
