@@ -85,13 +85,7 @@ def fit(
         The rows of metrics.jsonl.
     """
     path = folder / "checkpoint.pt"
-    saved = read_checkpoint(path)
-    if saved is None:
-        saved = _begin(task, compete, progress)
-    else:
-        task.load_state(saved["state"])
-        optimizer.load_state_dict(saved["optimizer"])
-        progress(f"resumed after epoch {saved['epoch']} of {epochs}")
+    saved = _begin(task, optimizer, path, compete, progress)
     log = MetricsLog(folder, saved["epoch"])
     step, best, start = saved["step"], saved["best"], saved.get("start")
     for epoch in range(saved["epoch"] + 1, epochs + 1):
@@ -124,8 +118,19 @@ def _row(epoch: int, step: int, images: int, seconds: float) -> dict[str, Any]:
     return row | {"images_per_second": speed, "peak_memory_mb": memory}
 
 
-def _begin(task: Task, compete: bool, progress: Callable[[str], None]) -> dict[str, Any]:
-    """What a checkpoint before the first epoch would hold."""
+def _begin(
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    path: Path,
+    compete: bool,
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
+    """The checkpoint, put back, or what one before the first epoch would hold."""
+    if saved := read_checkpoint(path):
+        task.load_state(saved["state"])
+        optimizer.load_state_dict(saved["optimizer"])
+        progress(f"resumed after epoch {saved['epoch']}")
+        return saved
     if not compete:
         return {"epoch": 0, "step": 0, "best": float("-inf")}
     scores = task.validate()
