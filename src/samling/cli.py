@@ -12,6 +12,7 @@ from samling.errors import InputError, explain_machine
 from samling.options import (
     ClassName,
     Data,
+    EmptySlices,
     Fold,
     Mean,
     Model,
@@ -109,6 +110,7 @@ def prepare(
     seed: Annotated[int, typer.Option("--seed", help="Of the split, where none is committed.")] = 0,
     split_by: SplitBy = "group",
     fold: Fold = "",
+    empty: EmptySlices = 0,
 ) -> None:
     """Check a data set and write it as one store.
 
@@ -121,7 +123,7 @@ def prepare(
     """
     from samling.recipes.prepare import prepare as recipe
 
-    report = recipe(data, out, layout, name=name, seed=seed, by=split_by, fold=fold)
+    report = recipe(data, out, layout, name=name, seed=seed, by=split_by, fold=fold, empty=empty)
     say(report.text())
     if any(problem.severity == "error" for problem in report.problems):
         raise typer.Exit(SOME_FAILED)
@@ -198,7 +200,9 @@ def evaluate(
 
     kinds = [kind.strip() for kind in prompts.split(",") if kind.strip()]
     counting = Counting(mean, class_name)
-    say(recipe(model, data, out, split, kinds, counting=counting, progress=say))
+    report = recipe(model, data, out, split, kinds, counting=counting, progress=say)
+    say((out / "table.md").read_text(encoding="utf-8"))
+    say(report)
 
 
 @app.command()

@@ -37,7 +37,8 @@ def calibrate(
 
     On half of the validation groups: expected Dice for every quality, a conformal interval around it,
     a temperature for probabilities. On the other half: whether they hold. They go into the model's
-    card; from then on `predict` prints expected Dice with its interval and says what to look at.
+    card; from then on `predict` prints for images expected Dice with its interval and says what to look
+    at; volumes have none.
 
     Example: samling calibrate runs/mine --data my.h5
     """

@@ -88,7 +88,8 @@ Clean = Annotated[
     str,
     typer.Option(
         "--clean",
-        help="Volume: largest, holes, opening=MM, closing=MM, minimum=ML; commas between.",
+        help="Volume: largest (of the first class, with the classes inside it), holes, opening=MM, "
+        "closing=MM, minimum=ML; commas between.",
     ),
 ]
 RuntimeName = Annotated[
@@ -123,6 +124,13 @@ Fold = Annotated[
         help="Cross-validation: the K-th of N folds by group is the test part, the next validation.",
     ),
 ]
+EmptySlices = Annotated[
+    int,
+    typer.Option(
+        "--empty", min=0, metavar="N",
+        help="Of a volume's slices that show no class keep every N-th: where the organ is not.",
+    ),
+]  # fmt: skip
 SplitBy = Annotated[
     str,
     typer.Option(

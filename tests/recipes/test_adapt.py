@@ -201,6 +201,13 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(small_store,
     assert not list(cut.glob(".*.part")) or reached == ""
 
 
+def test_a_class_that_no_label_shows_is_refused_before_anything_is_written(small_store, tmp_path):
+    named = [*SMALL, "classes.names=[lesion,tumour]"]
+    with pytest.raises(InputError, match=r"shows no 'tumour'.*classes\.names=\[lesion\]"):
+        adapt("lg-medseg", [small_store], tmp_path / "run", "untrained", named, report=silent)
+    assert not (tmp_path / "run").exists()
+
+
 def test_ch_adapters_and_their_stem_are_trained_saved_and_loaded(small_store, tmp_path, watching):
     """The recipe uniultra-small on the light model: what was trained predicts the same after loading."""
     with watching() as seen:

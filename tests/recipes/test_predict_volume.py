@@ -20,7 +20,7 @@ from samling.inference.segmenter import Segmenter
 from samling.prompts.prompt import Token
 from samling.recipes import predict as module
 from samling.recipes.predict import PredictOptions, predict
-from samling.recipes.predict_volume import VolumeOptions, is_volume
+from samling.recipes.predict_volume import VolumeOptions, _doubts_of_classes, is_volume
 
 SIDE = 64
 
@@ -365,3 +365,13 @@ def test_an_ensemble_writes_where_it_is_unsure(tmp_path, write_series, ct_phanto
     assert sitk.ReadImage(str(tmp_path / "out" / "ct.nii.gz")).GetOrigin() == unsure.GetOrigin()
     with pytest.raises(InputError, match="joins models in automatic mode only"):
         predict("any", [tmp_path / "ct"], tmp_path / "no", [[10, 12, 42, 48]], options=asked)
+
+
+def test_a_tumour_larger_than_half_of_its_organ_is_doubted():
+    labels = np.zeros((4, 10, 10), np.uint8)
+    labels[1:3, 2:8, 2:8] = 1
+    labels[1, 3:5, 3:5] = 2
+    assert _doubts_of_classes(labels, ("liver", "tumour")) == []
+    labels[1:3, 2:8, 2:7] = 2
+    [said] = _doubts_of_classes(labels, ("liver", "tumour"))
+    assert said.startswith("tumour fills 83 % of liver")

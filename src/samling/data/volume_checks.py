@@ -1,4 +1,4 @@
-"""Volumes of a data set become cases: every slice that shows a class, in Hounsfield units for CT."""
+"""Volumes of a data set become cases: slices that show a class, and some that do not if asked for."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -16,12 +16,15 @@ from samling.data.volume import Volume
 from samling.errors import InputError
 
 
-def check_volumes(entries: Iterable[VolumeEntry], classes: int, root: Path) -> Iterator[Checked]:
+def check_volumes(
+    entries: Iterable[VolumeEntry], classes: int, root: Path, empty: int = 0
+) -> Iterator[Checked]:
     """Read volume after volume; yield its slices that show a class, or the reason why there are none.
 
     Args:
         classes: how many the data set knows; a higher number in the labels is an error.
         root: files in the problems are relative to it.
+        empty: every so many slices without a class one is kept, the middle one of them; 0: none.
     """
     for entry in entries:
         blank = Entry(entry.id, entry.path)
@@ -33,7 +36,10 @@ def check_volumes(entries: Iterable[VolumeEntry], classes: int, root: Path) -> I
             yield Checked(blank, None, (relative(problem, root),))
             continue
         problems = [Problem(str(entry.path), note, "nothing", "info") for note in volume.notes]
-        for index in np.flatnonzero(labels.any(axis=(1, 2))):
+        shown: NDArray[np.bool_] = np.asarray(labels.any(axis=(1, 2)))
+        if empty:
+            shown[np.flatnonzero(~shown)[empty // 2 :: empty]] = True
+        for index in np.flatnonzero(shown):
             found = tuple(relative(problem, root) for problem in problems)
             yield replace(_slice(entry, volume, labels, int(index)), problems=found)
             problems = []

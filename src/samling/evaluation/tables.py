@@ -345,5 +345,7 @@ def _number(value: float | None, digits: int) -> str:
 def _with_interval(interval: Interval | None, digits: int = 3) -> str:
     if interval is None:
         return "–"
+    if interval.low == interval.high:  # one patient, or one value: nothing that could be resampled
+        return f"{interval.mean:.{digits}f}"
     low, high = f"{interval.low:.{digits}f}", f"{interval.high:.{digits}f}"
     return f"{interval.mean:.{digits}f} ({low}–{high})"

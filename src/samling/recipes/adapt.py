@@ -11,6 +11,7 @@ import torch
 
 from samling.adapters.injection import save_adapter
 from samling.config import AdaptRecipe, load_recipe
+from samling.data.batches import Planes
 from samling.data.intensity import Intensity, window_of
 from samling.data.store import Store
 from samling.inference.card import Card
@@ -58,9 +59,10 @@ def adapt(
     opened = [Store.open(path) for path in stores]
     check_training(opened, seeing_of(settings))  # before a run folder is made
     foundation = load_base(base)
+    data = read_training(opened, foundation.model.input_size, seeing_of(settings))
     with together() as number, _place(out, number) as place, locked(place):
         open_run(place, settings, opened, foundation.card)
-        _train(settings, opened, foundation, place, _silent if number else report)
+        _train(settings, opened, foundation, data, place, _silent if number else report)
         draw_curves(place)
     return out
 
@@ -85,7 +87,12 @@ def _silent(message: str) -> None:
 
 
 def _train(
-    settings: AdaptRecipe, stores: list[Store], base: Base, out: Path, report: Report
+    settings: AdaptRecipe,
+    stores: list[Store],
+    base: Base,
+    data: tuple[Planes, Planes],
+    out: Path,
+    report: Report,
 ) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     adapted = trainee(
@@ -101,13 +108,12 @@ def _train(
     if base.card.trained_on:
         names = ", ".join(base.card.trained_on)
         report(f"the base was trained on {names}: images of those sets among yours flatter it")
-    train, val = read_training(stores, base.model.input_size, seeing_of(settings))
     card = adapted_card(settings, base, stores)
     save_best = partial(_save, out, adapted, card)
     # A base that answers these prompts already is what every epoch has to beat
     able = set(settings.training.prompts) <= set(base.card.prompts) and not settings.classes.names
     run_training(
-        adapted, settings.training, (train, val), out,
+        adapted, settings.training, data, out,
         seed=settings.seed, report=report, save_best=save_best, compete=able,
     )  # fmt: skip
     if not settings.training.epochs:
@@ -115,7 +121,7 @@ def _train(
         return
     path = out / "adapter.safetensors"
     adapted.load_state(read_state(path), str(path))
-    cut = calibrate(adapted, settings.training, val, seed=settings.seed, report=report)
+    cut = calibrate(adapted, settings.training, data[1], seed=settings.seed, report=report)
     # As it lies there: a finished run that is run again keeps its calibration
     saved = Card.read(out / "adapter.json")
     saved.model_copy(update={"mask_threshold": cut}).save(out / "adapter.json")

@@ -35,6 +35,8 @@ CARDS = ("adapter.json", "network.json", "base.json", CARD)
 PROTOCOLS = {"box": "jitter10", "points": "point1", "automatic": "auto"}
 """As people prompt: nobody's box is tight."""
 PIXELS = 2_000
+ENOUGH = 20
+"""Objects that the coverage is checked on, below which it says little."""
 SEED = 0
 Progress = Callable[[str], None]
 
@@ -91,7 +93,11 @@ def calibrate(
     kinds = [kind for kind in PROTOCOLS if kind in plain.prompts and kind not in apart]
     found = _fit(fitted, kinds, level, opened)
     if not found.curves or not checked.objects:
-        raise InputError(store, "has too few validation images", "give a larger store")
+        groups = len({opened.meta(id).group for id in part.ids})
+        problem = f"has {groups} groups (patients) of validation images, too few for two halves"
+        raise InputError(store, problem, "give a store with more patients")
+    if len(checked.objects) < ENOUGH:
+        say(f"checked on {len(checked.objects)} objects alone: too few to trust what it says")
     out = model / "calibration"
     report = _check(found, checked, out)
     plain.model_copy(update={"calibration": found}).save(path)

@@ -75,7 +75,7 @@ def examine(data: Sequence[Path]) -> DoctorReport:
 
 
 def doctor(data: Path | None = None) -> DoctorReport:
-    """Look at the machine, the installation, the weights, the speed, and perhaps a data set.
+    """Look at the machine, the installation, the weights and the speed, or at a data set.
 
     Args:
         data: a data set to check as `prepare` does, or a bundle to time.
@@ -86,22 +86,19 @@ def doctor(data: Path | None = None) -> DoctorReport:
     from samling.inference.bundle import is_bundle
 
     bundle = data if data is not None and is_bundle(data) else None
-    checked, errors = "", 0
     if data is not None and bundle is None:
         from samling.recipes.prepare import check
 
         found = check(data)
-        checked = found.text()
         errors = sum(problem.severity == "error" for problem in found.problems)
+        return DoctorReport((), found.text(), errors)
     sections = [
         Section("machine", tuple(_machine())),
         Section("installed", tuple(_installed())),
         Section("weights", tuple(_weights())),
+        Section("seconds per image (640 x 480, one box)", tuple(_speed(bundle))),
     ]
-    if not checked:  # whoever asks about data need not wait for models to be timed
-        title = "seconds per image (640 x 480, one box)"
-        sections.append(Section(title, tuple(_speed(bundle))))
-    return DoctorReport(tuple(sections), checked, errors)
+    return DoctorReport(tuple(sections))
 
 
 def _machine() -> Iterator[tuple[str, str]]:

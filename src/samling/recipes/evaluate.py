@@ -127,6 +127,11 @@ def _warnings(card: Card, store: "Store", counting: Counting) -> list[str]:
     """What a reader of the figures should know before trusting them."""
     only = counting.class_name
     one_class = [f"Only the class {only} is measured."] if only else []
+    if not only and len(store.classes) > 1:
+        names = ", ".join(store.classes)
+        one_class = [
+            f"All classes ({names}) count as one object; --class NAME measures one of them."
+        ]
     return [*_seen_before(card, store), *_leaks(store), *one_class]
 
 

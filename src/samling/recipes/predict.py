@@ -13,6 +13,7 @@ from samling.data.readers.bounds import kind_of, read_head
 from samling.data.readers.image import SUFFIXES
 from samling.data.readers.plane import ImagePlane, read_any
 from samling.errors import InputError
+from samling.inference.card import Card
 from samling.inference.dicom_seg import Author, write_seg
 from samling.inference.results import ResultFolder
 from samling.inference.segmenter import EncodedImage, Object, Segmenter
@@ -69,6 +70,15 @@ class PredictOptions:
         card = segmenter.card.model_copy(update=seen)
         return Segmenter(segmenter.backend, card)
 
+    def notes_on(self, card: Card) -> list[str]:
+        """What is said where the window asked for is not the one that the model was trained with."""
+        own = card.window_hu
+        if self.window is None or own in (None, window_of(self.window)):
+            return []
+        return [
+            f"--window {self.window} replaces the window that the model was trained with, {own}"
+        ]
+
 
 def predict(
     model: str,
@@ -101,7 +111,9 @@ def predict(
     refuse_own_folder(
         out, [*files, *(path / "slice" if path.is_dir() else path for path in volumes)]
     )
-    segmenter = options.windowed(load(model, options.runtime))
+    loaded = load(model, options.runtime)
+    notes += options.notes_on(loaded.card)
+    segmenter = options.windowed(loaded)
     others = tuple(options.windowed(load(name)) for name in options.others)
     options = replace(options, volume=replace(options.volume, others=others))
     source = prompt_source(segmenter.card, boxes, points, prompts_file, auto)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -108,8 +109,13 @@ def predict_volume(
     formats = options.formats or default
     files = write_volume(results, volume, labels, author, formats, shown, uncertainty=doubt)
     table.add(volume, rows, files)
-    notes = (*volume.notes, *_doubts(labels, volume, intensity))
-    return sum(row.parts for row in rows if row.part is None), notes
+    notes = [*volume.notes, *_doubts(labels, volume, intensity)]
+    notes += _doubts_of_classes(labels, classes) if nested else []
+    if prompted and options.start is None and any(one.slice is None for one in asked):
+        first, last = _span(options.span, len(labels))
+        middle = first + (last + 1 - first) // 2
+        notes.append(f"prompts are on slice {middle}, the middle one: --slice names another")
+    return sum(row.parts for row in rows if row.part is None), tuple(notes)
 
 
 def _doubts(labels: NDArray[np.uint8], volume: Volume, intensity: Intensity) -> list[str]:
@@ -123,6 +129,16 @@ def _doubts(labels: NDArray[np.uint8], volume: Volume, intensity: Intensity) -> 
     if len(labels) > 1 and (labels[0].any() or labels[-1].any()):
         doubts.append("an object reaches the end of the scan: look whether it leaked")
     return doubts
+
+
+def _doubts_of_classes(labels: NDArray[np.uint8], classes: Sequence[str]) -> list[str]:
+    """Classes that lie inside each other: an inner one that is more than half of the one around."""
+    sizes = [np.count_nonzero(labels >= number) for number in range(1, len(classes) + 1)]
+    return [
+        f"{inner} fills {100 * small / large:.0f} % of {outer}: has the model learned to tell them apart?"
+        for (outer, large), (inner, small) in pairwise(zip(classes, sizes, strict=True))
+        if small > large / 2
+    ]
 
 
 def segment_volume(

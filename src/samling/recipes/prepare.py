@@ -66,11 +66,11 @@ def prepare(
     *,
     name: str | None = None,
     seed: int = 0,
-    report: str | Path | None = None,
     by: str = "group",
     fold: str = "",
+    empty: int = 0,
 ) -> PrepareReport:
-    """Check every file of a data set, split it by group and write a store.
+    """Check every file of a data set, split it by group and write a store, and `<out>.report.json`.
 
     Args:
         data: folder of the data set.
@@ -78,12 +78,13 @@ def prepare(
         layout: see `samling.data.sources.layouts`; None: found by looking.
         name: name of the data set; default: the folder's name.
         seed: of the split, where the data set does not bring its own and none is committed.
-        report: where the report goes as JSON; default: `<out>.report.json`.
         by: what stays on one side of the split: `group` (patients and near-duplicates); `slice`: nothing,
             as in papers that split slices at random, to show what that is worth; `block`: slices that
             follow each other, for a single patient. The last two leak, and say so.
         fold: "2/5": the second of five folds by group is the test part, the third validation; instead
             of the data set's own or a committed split.
+        empty: of the slices of volumes that show no class every so many one is kept, so that a model
+            learns where an organ is not; 0: none.
 
     Raises:
         InputError: nothing usable, a split that leaks, or the store cannot be written.
@@ -98,14 +99,14 @@ def prepare(
     name = name or data.resolve().name
     survey = Survey()
     with writing(out, name=name, classes=listing.classes, licence=listing.licence) as writer:
-        survey.read(listing, data, writer.add)
+        survey.read(listing, data, writer.add, empty)
         plan = plan_split(survey, listing, data, name, seed, by, wanted)
         groups = {row.id: row.group for row in plan.rows}
         classes = _class_names(listing.classes, survey.highest_class)
         content = writer.finish(plan.splits, groups, classes)
     done = _report(survey, plan, name=name, layout=layout, listing=listing)
     done = replace(done, store=str(out), content_hash=content)
-    _write_report(done, Path(report or f"{out}.report.json"))
+    _write_report(done, Path(f"{out}.report.json"))
     return done
 
 

@@ -108,9 +108,14 @@ def read_training(
 
     train = read(lambda store: _few(store, seeing.groups, seeing.seed))
     val = read(lambda store: store.splits.val)
+    names = ", ".join(str(store.path) for store in stores)
     if not len(train) or not len(val):
-        names = ", ".join(str(store.path) for store in stores)
         raise InputError(names, "has no training or no validation case", "prepare more images")
+    absent = [name for k, name in enumerate(seeing.classes, 1) if not (train.labels == k).any()]
+    if absent and not seeing.unlabelled:
+        there = ", ".join(name for name in seeing.classes if name not in absent)
+        problem = f"shows no '{absent[0]}' in any training label: it cannot be learned"
+        raise InputError(names, problem, f"name what is there: classes.names=[{there}]")
     return train, val
 
 

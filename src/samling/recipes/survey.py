@@ -51,14 +51,18 @@ class Survey:
         """Of all labels."""
         return max(self.highest.values(), default=0)
 
-    def read(self, listing: Listing, root: Path, keep: Callable[[Case], None]) -> None:
+    def read(
+        self, listing: Listing, root: Path, keep: Callable[[Case], None], empty: int = 0
+    ) -> None:
         """Read and judge every image and scan; `keep` gets each usable case.
+
+        `empty`: see `check_volumes`.
 
         Raises:
             InputError: nothing is usable.
         """
         self.problems += [relative(problem, root) for problem in listing.problems]
-        scans = check_volumes(_progress(listing.volumes), len(listing.classes), root)
+        scans = check_volumes(_progress(listing.volumes), len(listing.classes), root, empty)
         for checked in chain(check_entries(_progress(listing.entries), root), scans):
             self.problems += checked.problems
             case = checked.case
@@ -119,13 +123,13 @@ def plan_split(
         splits = _committed_split(rows, committed, notes)
     else:
         splits = split_by_group(rows, seed=seed)
-    notes += _on_groups(survey, listing, groups)
+    notes += _on_cases(survey, listing, groups)
     notes += _lookalikes(survey, splits)
     return Plan(rows, pairs, splits, notes)
 
 
-def _on_groups(survey: Survey, listing: Listing, groups: Sequence[str]) -> list[str]:
-    """What groups there are cannot promise."""
+def _on_cases(survey: Survey, listing: Listing, groups: Sequence[str]) -> list[str]:
+    """What the cases there are cannot promise."""
     notes = []
     if len(groups) > 1 and len(set(groups)) == 1:
         notes.append(
@@ -136,6 +140,11 @@ def _on_groups(survey: Survey, listing: Listing, groups: Sequence[str]) -> list[
         notes.append(
             "no patient is known: images of one patient may be on both sides of the split, unless they "
             "look alike; name the patients in meta.csv, column case_id"
+        )
+    if listing.volumes and 0 not in survey.highest.values():
+        notes.append(
+            "slices that show no class are left out: a model trained on the others finds its organ in "
+            "every slice, also in the heart's; --empty 4 keeps every fourth"
         )
     return notes
 

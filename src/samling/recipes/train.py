@@ -10,6 +10,7 @@ from torch import Tensor
 
 from samling.atomic import atomic_path
 from samling.config import TrainRecipe, load_recipe
+from samling.data.batches import Planes
 from samling.data.store import Store
 from samling.errors import InputError
 from samling.inference.card import Card
@@ -56,9 +57,10 @@ def train(
         input_size=settings.network.input_size,
     )
     card = _card(settings, model, opened)
+    data = read_training(opened, settings.network.input_size)
     with locked(out):
         open_run(out, settings, opened, card)
-        _train(settings, opened, _Learner(model), card, out, report)
+        _train(settings, data, _Learner(model), card, out, report)
         draw_curves(out)
     return out
 
@@ -83,7 +85,7 @@ class _Learner:
 
 def _train(
     settings: TrainRecipe,
-    stores: list[Store],
+    data: tuple[Planes, Planes],
     learner: _Learner,
     card: Card,
     out: Path,
@@ -93,10 +95,9 @@ def _train(
     learner.model.to(device)
     count = sum(weight.numel() for weight in learner.parameters())
     report(f"training {settings.network.kind}, {count:,} weights, on {device.type}")
-    data, val = read_training(stores, settings.network.input_size)
     save_best = partial(_save, out, learner.model, card)
     run_training(
-        learner, settings.training, (data, val), out,
+        learner, settings.training, data, out,
         seed=settings.seed, report=report, save_best=save_best,
     )  # fmt: skip
     if not settings.training.epochs:
@@ -104,7 +105,7 @@ def _train(
         return
     path = out / "network.safetensors"
     learner.load_state(read_state(path))
-    cut = calibrate(learner, settings.training, val, seed=settings.seed, report=report)
+    cut = calibrate(learner, settings.training, data[1], seed=settings.seed, report=report)
     Card.read(out / "network.json").model_copy(update={"mask_threshold": cut}).save(
         out / "network.json"
     )

@@ -113,12 +113,16 @@ def choose_series(root: Path, series: Sequence[Series], wanted: str | None = Non
         if len(named) != 1:
             known = "; ".join(str(s) for s in series[:5])
             problem = f"has {'no' if not named else 'more than one'} series {wanted} ({known})"
-            raise InputError(root, problem, "choose one by its number or its SeriesInstanceUID")
+            raise InputError(
+                root, problem, "give the number or the SeriesInstanceUID of one of them"
+            )
         return named[0]
     if len(series) > 1:
         known = "; ".join(str(s) for s in series[:5])
         problem = f"holds {len(series)} series ({known})"
-        raise InputError(root, problem, "choose one with --series, or separate them")
+        raise InputError(
+            root, problem, "choose one by --series and its number or SeriesInstanceUID"
+        )
     return series[0]
 
 
