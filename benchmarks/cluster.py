@@ -12,8 +12,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ray.cluster_utils import Cluster
@@ -41,8 +41,10 @@ def main() -> None:
             where = {"RAY_ADDRESS": cluster.address}
             two = timed(given.bundle, out, "two", where)
             print(f"two nodes, one core each: {two / one:.2f} times one core")
-            threading.Thread(target=kill_a_worker, args=(out / "killed", given.count // 3)).start()
-            timed(given.bundle, out, "killed", where)
+            with ThreadPoolExecutor(1) as pool:
+                killer = pool.submit(kill_a_worker, out / "killed", given.count // 3)
+                timed(given.bundle, out, "killed", where)
+                killer.result()
         finally:
             cluster.shutdown()
         whole, killed = hashes(out / "one"), hashes(out / "killed")
@@ -74,7 +76,10 @@ def timed(
 
 def kill_a_worker(out: Path, mark: int) -> None:
     """When `mark` images are done."""
+    patience = time.monotonic() + 600
     while sum(1 for _ in (out / "records").rglob("*.json")) < mark:
+        if time.monotonic() > patience:
+            raise SystemExit(f"{mark} images were not done in ten minutes")
         time.sleep(0.05)
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -85,6 +90,7 @@ def kill_a_worker(out: Path, mark: int) -> None:
             os.kill(int(entry.parent.name), signal.SIGKILL)
             print(f"killed one worker after {mark} images", flush=True)
             return
+    raise SystemExit("no worker was found that could be killed")
 
 
 if __name__ == "__main__":

@@ -104,8 +104,11 @@ def test_folds_share_every_category_and_bad_ones_are_refused() -> None:
         test = fold_by_group(rows, fold, 5).test.ids
         kinds = [row.category for row in rows if row.id in test]
         assert sorted(kinds.count(kind) for kind in set(kinds)) == [10, 20]
+    rare = rows_of([(1, kind) for kind in range(20)])  # one group of each category
+    sizes = [len(fold_by_group(rare, fold, 5).test.ids) for fold in range(1, 6)]
+    assert sizes == [4, 4, 4, 4, 4]
     for fold, folds in ((0, 5), (6, 5), (1, 2)):
-        with pytest.raises(InputError, match="no fold"):
+        with pytest.raises(ValueError, match="no fold"):
             fold_by_group(rows, fold, folds)
 
 

@@ -67,8 +67,12 @@ def test_energy_is_what_the_packages_counted(tmp_path, monkeypatch) -> None:
     """Two packages; cores inside a package (`:0:0`) count once. Nothing readable: nothing said."""
     monkeypatch.setattr(cost, "POWERCAP", tmp_path)
     assert cost.joules_so_far() is None
-    for name, microjoules in (("0", 2_500_000), ("1", 500_000), ("0:0", 9_000_000)):
+    for name, kind, microjoules in (
+        ("0", "package-0", 2_500_000), ("1", "package-1", 500_000), ("2", "psys", 7_000_000),
+        ("0:0", "core", 9_000_000),
+    ):  # fmt: skip
         (tmp_path / f"intel-rapl:{name}").mkdir()
+        (tmp_path / f"intel-rapl:{name}" / "name").write_text(f"{kind}\n")
         (tmp_path / f"intel-rapl:{name}" / "energy_uj").write_text(f"{microjoules}\n")
     assert cost.joules_so_far() == 3.0
     told = iter([10.0, 12.0])

@@ -20,6 +20,7 @@ from samling.inference.card import Card
 from samling.models.contract import PromptTokens
 from samling.models.weights import sha256_of_tensors
 from samling.prompts.prompt import Token
+from samling.recipes import adapt as adapting
 from samling.recipes.adapt import adapt
 from samling.recipes.build import load_base, load_torch, trainee
 
@@ -199,6 +200,24 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(small_store,
     theirs = torch.load(whole / "checkpoint.pt", weights_only=True)["state"]
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs), about
     assert not list(cut.glob(".*.part")) or reached == ""
+
+
+def test_the_base_competes_where_that_is_fair(small_store):
+    settings = load_recipe(AdaptRecipe, "lg-medseg", SMALL)
+    stores = [Store.open(small_store)]
+    able = load_base("untrained").card.model_copy(
+        update={"prompts": ("box", "points", "mask", "automatic")}
+    )
+    assert adapting._competes(settings, stores, able)
+    for unfair in (
+        {"prompts": ("box", "points", "automatic")},
+        {"trained_on": (stores[0].name,), "split_hash": "another"},
+    ):
+        assert not adapting._competes(settings, stores, able.model_copy(update=unfair))
+    same = {"trained_on": (stores[0].name,), "split_hash": stores[0].splits.hash}
+    assert adapting._competes(settings, stores, able.model_copy(update=same))
+    none = load_recipe(AdaptRecipe, "lg-medseg", [*SMALL, "training.epochs=0"])
+    assert not adapting._competes(none, stores, able)
 
 
 def test_a_class_that_no_label_shows_is_refused_before_anything_is_written(small_store, tmp_path):

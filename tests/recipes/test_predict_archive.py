@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,9 +14,10 @@ import pytest
 from samling.errors import InputError
 from samling.inference.backend import Encoding
 from samling.inference.card import Card
+from samling.inference.results import ResultFolder
 from samling.inference.segmenter import Segmenter
 from samling.recipes import predict_archive as module
-from samling.recipes.archive import tasks_of
+from samling.recipes.archive import record, tasks_of
 from samling.recipes.predict import Run, is_image
 from samling.recipes.predict_archive import Job, Worker, predict_archive
 
@@ -130,6 +132,30 @@ def test_what_another_process_did_meanwhile_is_left_alone(use, images, tmp_path)
     worker = Worker(job(out))
     for task in tasks_of([images], is_image):
         worker(task)
+
+
+def test_a_failure_takes_nothing_from_a_process_that_did_it(use, images, tmp_path):
+    """Two processes on one image: the other one ends first, then this one fails."""
+    predict_archive(job(tmp_path / "whole"), [images])
+    out = tmp_path / "out"
+    results = ResultFolder(out)
+    [task, *_] = tasks_of([images], is_image)
+
+    def late():
+        results.add(Path(task.path), np.zeros((40, 64)), [], stem=task.stem)
+        predict_archive(job(out), [images])  # the other process, all of it
+        raise MemoryError
+
+    record(out, task, results, late)
+    assert content(out) == content(tmp_path / "whole")
+
+
+def test_a_folder_without_locks_is_worked_on_all_the_same(use, images, tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    assert predict_archive(job(tmp_path / "out"), [images]).counts["done"] == 11
 
 
 def test_what_is_done_is_not_done_again(use, images, tmp_path):

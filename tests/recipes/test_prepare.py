@@ -101,6 +101,13 @@ def test_turned_and_cropped_copies_stay_on_one_side(data: Path, tmp_path: Path) 
     assert report.groups == 36 and all(side[f"a{n:02d}"] == side[f"z{n:02d}"] for n in range(6))
 
 
+def test_it_is_said_when_no_patient_is_known(data: Path, tmp_path: Path) -> None:
+    unknown = "no patient is known"
+    assert any(unknown in note for note in prepare(data, tmp_path / "s.h5").notes)
+    write_meta(data, "group_id", {f"p{n:02d}": f"patient{n // 3}" for n in range(30)})
+    assert not any(unknown in note for note in prepare(data, tmp_path / "s.h5").notes)
+
+
 def speckled(seed: int) -> np.ndarray:
     generator = np.random.default_rng(100 + seed)
     noise = gaussian_filter(generator.normal(size=(80, 80)), 1.5)

@@ -152,16 +152,17 @@ def fold_by_group(cases: Iterable[Grouped], fold: int, folds: int, seed: int = 0
     category is spread as evenly as groups allow.
 
     Raises:
-        InputError: fewer than three folds, no such fold, or fewer groups than folds.
+        InputError: fewer groups than folds.
+        ValueError: fewer than three folds, or no such fold.
     """
     groups = _groups(cases)
     if folds < 3 or not 1 <= fold <= folds:
-        raise InputError("--fold", f"{fold}/{folds} is no fold", "write 1/5 to 5/5; three or more")
+        raise ValueError(f"{fold}/{folds} is no fold")
     if len(groups) < folds:
         problem = f"asks for {folds} folds of {len(groups)} groups"
         raise InputError("--fold", problem, "ask for fewer, or add cases of other patients")
     numbers = [str(number) for number in range(1, folds + 1)]
-    placed = _placed(groups, dict.fromkeys(numbers, 1 / folds), seed)
+    placed = _placed(groups, dict.fromkeys(numbers, 1 / folds), seed, even=True)
     for empty in (number for number in numbers if not placed[number]):  # no category in common
         fullest = max(placed.values(), key=len)
         placed[empty].append(fullest.pop())
@@ -175,9 +176,9 @@ def fold_by_group(cases: Iterable[Grouped], fold: int, folds: int, seed: int = 0
 
 
 def _placed(
-    groups: dict[str, list[Grouped]], wanted: dict[str, float], seed: int
+    groups: dict[str, list[Grouped]], wanted: dict[str, float], seed: int, *, even: bool = False
 ) -> dict[str, list[str]]:
-    """Part -> names of its groups; `wanted` has each part's share."""
+    """Part -> names of its groups; `wanted` has each part's share. `even`: of equals the emptiest."""
     totals: dict[str, int] = {}
     for members in groups.values():
         for case in members:
@@ -186,7 +187,7 @@ def _placed(
     placed: dict[str, list[str]] = {part: [] for part in wanted}
     for name in sorted(groups, key=lambda name: (-len(groups[name]), _order(seed, name))):
         members = groups[name]
-        part = _least_disturbed(members, counts, totals, wanted)
+        part = _least_disturbed(members, counts, totals, wanted, even=even)
         placed[part].append(name)
         for case in members:
             counts[part][case.category] += 1
@@ -309,6 +310,8 @@ def _least_disturbed(
     counts: dict[str, dict[str, int]],
     totals: dict[str, int],
     wanted: dict[str, float],
+    *,
+    even: bool,
 ) -> str:
     """Part whose squared distance from the wanted numbers grows least, relative to these."""
 
@@ -323,7 +326,10 @@ def _least_disturbed(
             cost += ((then - target) ** 2 - (now - target) ** 2) / target
         return cost
 
-    return min(wanted, key=growth)
+    def order(part: str) -> tuple[float, int]:
+        return growth(part), sum(counts[part].values()) if even else 0
+
+    return min(wanted, key=order)
 
 
 def _fill_empty(

@@ -88,8 +88,13 @@ def measure_cost(
 def joules_so_far() -> float | None:
     """What all processor packages have taken since some moment; None if the system does not say."""
     try:
-        counters = [path / "energy_uj" for path in POWERCAP.glob("*-rapl:?")]
-        return sum(int(path.read_text()) for path in counters) / 1e6 if counters else None
+        packages = [  # not `psys`, the whole machine, which holds them
+            path
+            for path in POWERCAP.glob("*-rapl:?")
+            if (path / "name").read_text()[:7] == "package"
+        ]
+        told = [int((path / "energy_uj").read_text()) for path in packages]
+        return sum(told) / 1e6 if told else None
     except (OSError, ValueError):
         return None
 

@@ -129,7 +129,6 @@ class LiveSegmenter:
         self._smoothing = Smoothing(segmenter.card.mask_threshold) if smooth else None
         self._follower = Follower(segmenter, settle=self._smoothing)
         self._begun = False
-        self._kind: PromptKind = "box" if "box" in segmenter.card.prompts else "points"
 
     def stream(self, frames: Iterable[NDArray[np.generic]]) -> Iterator[LiveFrame]:
         """Segment every frame; while one is decoded, the next is encoded and a third is read.
@@ -144,14 +143,17 @@ class LiveSegmenter:
                 found = self.segmenter.segment_encoded(encoded, [self.prompt], self._smoothing)
                 yield LiveFrame(number, encoded.plane, tuple(found))
             else:
-                followed = self._follow(encoded)
-                one = self.segmenter.object_of(followed.mask, followed.quality, encoded, self._kind)
+                followed, kind = self._follow(encoded)
+                one = self.segmenter.object_of(followed.mask, followed.quality, encoded, kind)
                 yield LiveFrame(number, encoded.plane, (one,), followed.needs_help)
 
-    def _follow(self, encoded: EncodedImage) -> Followed:
-        """Until it is found, and for models without boxes, the prompt is asked again as it was given."""
+    def _follow(self, encoded: EncodedImage) -> tuple[Followed, PromptKind]:
+        """The object, and the kind of prompt that found it.
+
+        Until it is found, and for models without boxes, the prompt is asked again as it was given.
+        """
         if self._begun and "box" in self.segmenter.card.prompts:
-            return self._follower.step(encoded)
+            return self._follower.step(encoded), "box"
         found = self._follower.prompt(encoded, self.prompt)
         self._begun = self._begun or bool(found.mask.any())
-        return found
+        return found, "points" if self.prompt.box is None else "box"

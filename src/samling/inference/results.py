@@ -2,7 +2,7 @@
 
 import csv
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -66,14 +66,17 @@ class ResultFolder:
         return self._rows
 
     @contextmanager
-    def all_or_nothing(self) -> Iterator[None]:
-        """What is added inside the block is taken back if the block fails."""
+    def all_or_nothing(self, unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """What is added inside the block is taken back if the block fails.
+
+        `unless` is asked then: True if another process has written the same files meanwhile.
+        """
         rows, taken = len(self._rows), set(self._taken)
         self._written = []
         try:
             yield
         except BaseException:
-            for path in self._written:
+            for path in () if unless() else self._written:
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
             del self._rows[rows:]

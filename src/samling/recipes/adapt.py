@@ -17,6 +17,7 @@ from samling.data.store import Store
 from samling.inference.card import Card
 from samling.models.weights import read_state
 from samling.recipes.build import Base, NewLayers, Trainee, load_base, trainee
+from samling.recipes.leaks import other_split
 from samling.recipes.objective import TOGETHER, Answers
 from samling.recipes.prompted_training import (
     Report,
@@ -110,11 +111,10 @@ def _train(
         report(f"the base was trained on {names}: images of those sets among yours flatter it")
     card = adapted_card(settings, base, stores)
     save_best = partial(_save, out, adapted, card)
-    # A base that answers these prompts already is what every epoch has to beat
-    able = set(settings.training.prompts) <= set(base.card.prompts) and not settings.classes.names
+    compete = _competes(settings, stores, base.card)
     run_training(
         adapted, settings.training, data, out,
-        seed=settings.seed, report=report, save_best=save_best, compete=able,
+        seed=settings.seed, report=report, save_best=save_best, compete=compete,
     )  # fmt: skip
     if not settings.training.epochs:
         save_best()
@@ -125,6 +125,17 @@ def _train(
     # As it lies there: a finished run that is run again keeps its calibration
     saved = Card.read(out / "adapter.json")
     saved.model_copy(update={"mask_threshold": cut}).save(out / "adapter.json")
+
+
+def _competes(settings: AdaptRecipe, stores: list[Store], base: Card) -> bool:
+    """Whether the base is what every epoch has to beat.
+
+    It must answer all that the run will, and not have been trained on the images that choose.
+    """
+    kinds = trained_prompts(settings.training.prompts)
+    answers = set(kinds) <= set(base.prompts) and not settings.classes.names
+    fair = not any(other_split(base, store) for store in stores)
+    return bool(settings.training.epochs) and answers and fair
 
 
 def answers_of(settings: AdaptRecipe) -> Answers:

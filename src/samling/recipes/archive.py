@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import SystemRandom
@@ -127,7 +127,8 @@ class Archive:
     def at_work(self) -> Iterator[None]:
         """While any process is inside, `sweep` leaves the folder alone."""
         with (self.out / LOCK).open("w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH)
+            with suppress(OSError):  # a file system without locks: `sweep` will not sweep there
+                fcntl.flock(stream, fcntl.LOCK_SH)
             yield
 
     def write_tables(self, tasks: Sequence[Task]) -> dict[str, int]:
@@ -152,7 +153,7 @@ class Archive:
         with (self.out / LOCK).open("w") as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            except OSError:
                 return
             for leftover in self.out.rglob(".*.part"):
                 leftover.unlink(missing_ok=True)
@@ -179,11 +180,13 @@ def record(out: Path, task: Task, results: ResultFolder, predict: Callable[[], o
     """
     status, fault = "done", ""
     try:
-        with results.all_or_nothing():
+        with results.all_or_nothing(unless=lambda: is_done(out, task)):
             predict()
     except InputError as error:
         if Path(error.where).is_relative_to(out):
             raise
+        if is_done(out, task):  # by another process, which fared better
+            return
         status, fault = "failed", str(error)
     except MemoryError:
         return

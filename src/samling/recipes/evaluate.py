@@ -24,7 +24,7 @@ from samling.evaluation.statistics import MeanOver
 from samling.evaluation.tables import damage_table, summarise, undamaged, write_csv
 from samling.inference.card import Card
 from samling.inference.segmenter import Segmenter
-from samling.recipes.leaks import refuse_seen_images
+from samling.recipes.leaks import other_split, refuse_seen_images
 from samling.training.log import environment
 
 if TYPE_CHECKING:
@@ -184,16 +184,13 @@ def check_no_leak(card: Card, store: "Store", model: str) -> None:
     Raises:
         InputError: its training images may be among those to be measured.
     """
-    hashes = (card.split_hash or "").split("+")
-    for position, name in enumerate(card.trained_on):
-        own = hashes[position] if position < len(hashes) else "unknown"
-        if name == store.name and own != store.splits.hash:
-            raise InputError(
-                model,
-                f"was trained on '{name}' with split {own[:12]}, this store has split "
-                f"{store.splits.hash[:12]}: its training images may be among those to be measured",
-                "evaluate on the store it was trained on, or train again on this one",
-            )
+    if own := other_split(card, store):
+        raise InputError(
+            model,
+            f"was trained on '{store.name}' with split {own[:12]}, this store has split "
+            f"{store.splits.hash[:12]}: its training images may be among those to be measured",
+            "evaluate on the store it was trained on, or train again on this one",
+        )
 
 
 def check_units(card: Card, store: "Store", ids: Sequence[str], model: str) -> None:

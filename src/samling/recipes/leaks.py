@@ -13,6 +13,7 @@ from samling.data.leaks import find_leaks, fingerprint
 from samling.data.splits import PARTS
 from samling.data.store import Store
 from samling.errors import InputError
+from samling.inference.card import Card
 
 Progress = Callable[[str], None]
 SURE = 0.85
@@ -69,6 +70,16 @@ def within(store: Store) -> list[Found]:
                  store, store.splits.ids(b), f"its {b}")
         for a, b in pairs
     ]  # fmt: skip
+
+
+def other_split(card: Card, store: Store) -> str | None:
+    """The split (its hash) of this data set that a model was trained on, if it is not the store's."""
+    hashes = (card.split_hash or "").split("+")
+    for position, name in enumerate(card.trained_on):
+        own = hashes[position] if position < len(hashes) else "unknown"
+        if name == store.name and own != store.splits.hash:
+            return own
+    return None
 
 
 def refuse_seen_images(model: str, store: Store, ids: Sequence[str], say: Progress) -> None:

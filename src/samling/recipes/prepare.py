@@ -111,12 +111,13 @@ def prepare(
 
 
 def _fold(text: str, by: str) -> tuple[int, int] | None:
-    """Text 2/5 -> (2, 5); whether there is such a fold is asked where the groups are known."""
+    """Text 2/5 -> (2, 5); whether there are groups enough is asked where they are known."""
     if not text:
         return None
     fold, slash, folds = text.partition("/")
-    if not (slash and fold.isdecimal() and folds.isdecimal()):
-        raise InputError("--fold", f"'{text}' is no fold", "write 1/5 for the first of five")
+    named = bool(slash and fold.isdecimal() and folds.isdecimal())
+    if not named or int(folds) < 3 or not 1 <= int(fold) <= int(folds):
+        raise InputError("--fold", f"'{text}' is no fold", "write 1/5 to 5/5; three or more")
     if by != "group":
         raise InputError("--fold", f"is by group, not by {by}", "leave out --split-by or --fold")
     return int(fold), int(folds)

@@ -107,7 +107,8 @@ def plan_split(
     committed = None
     if by == "group" and fold is None and not given:
         committed = _committed_for(survey.rows, (name, listing.public_name), notes)
-    if by == "group" and not committed and (fold is not None or not given):
+    whole = given and "val" in survey.parts.values()
+    if by == "group" and not committed and (fold is not None or not whole):
         pairs += _new_copies(pairs, survey)  # a split that is made here can mind them
     patients = [row.patient for row in survey.rows]
     groups = merge_groups([row.group for row in survey.rows], pairs, patients)
@@ -123,12 +124,15 @@ def plan_split(
         splits = _committed_split(rows, committed, notes)
     else:
         splits = split_by_group(rows, seed=seed)
-    notes += _on_cases(survey, listing, groups)
+    official = listing.official and fold is None
+    notes += _on_cases(survey, listing, groups, official=official)
     notes += _lookalikes(survey, splits)
     return Plan(rows, pairs, splits, notes)
 
 
-def _on_cases(survey: Survey, listing: Listing, groups: Sequence[str]) -> list[str]:
+def _on_cases(
+    survey: Survey, listing: Listing, groups: Sequence[str], *, official: bool
+) -> list[str]:
     """What the cases there are cannot promise."""
     notes = []
     if len(groups) > 1 and len(set(groups)) == 1:
@@ -136,7 +140,7 @@ def _on_cases(survey: Survey, listing: Listing, groups: Sequence[str]) -> list[s
             "all cases are one group and on one side of the split; where an anonymised PatientID "
             "is the reason, name the patients in meta.csv, column case_id"
         )
-    if not any(row.patient or row.group for row in survey.rows) and not listing.official:
+    if not any(row.patient or row.group != row.id for row in survey.rows) and not official:
         notes.append(
             "no patient is known: images of one patient may be on both sides of the split, unless they "
             "look alike; name the patients in meta.csv, column case_id"
@@ -155,11 +159,12 @@ def _new_copies(pairs: Sequence[Pair], survey: Survey) -> list[Pair]:
     alone = [n for n, row in enumerate(survey.rows) if size[row.group] == 1]
     prints = [survey.fingerprints[survey.rows[n].id] for n in alone]
     known = {(pair.first, pair.second) for pair in pairs}
-    return [
-        Pair(alone[leak.first], alone[leak.second], leak.similarity, mirrored=False)
-        for leak in find_leaks(prints, _progress(prints))
-        if leak.first < leak.second and (alone[leak.first], alone[leak.second]) not in known
-    ]
+    found: dict[tuple[int, int], float] = {}
+    for leak in find_leaks(prints, _progress(prints, "looking for copies")):
+        first, second = sorted((alone[leak.first], alone[leak.second]))
+        if first != second and (first, second) not in known:
+            found[first, second] = leak.similarity
+    return [Pair(*pair, found[pair], mirrored=False) for pair in sorted(found)]
 
 
 def _leaking_split(
@@ -280,7 +285,7 @@ def _cut_validation(splits: Splits, rows: Sequence[CaseMeta], seed: int) -> Spli
     return Splits.of(ids, rule)
 
 
-def _progress(entries: Sequence[T]) -> Iterable[T]:
+def _progress(entries: Sequence[T], what: str = "checking") -> Iterable[T]:
     """Pass the entries on; a bar on the error stream appears when it takes more than 2 seconds."""
     import time
 
@@ -294,7 +299,7 @@ def _progress(entries: Sequence[T]) -> Iterable[T]:
         if time.monotonic() - start > 2:
             bar = track(
                 rest,
-                "checking",
+                what,
                 total=len(entries),
                 completed=done,
                 console=Console(stderr=True),
