@@ -81,8 +81,11 @@ class Predictor:
             logits = encoded.frame.logits_to_original(low)
         if return_logits:
             return logits, quality, low
-        if not self.segmenter.answered(encoded, [prompt]):
-            return np.zeros(logits.shape, dtype=bool), quality, low
+        if prompt.automatic:
+            whole = np.zeros(logits.shape, dtype=bool)
+            for found in self.segmenter.segment_encoded(encoded, [prompt]):
+                whole |= found.mask
+            return whole, quality, low
         return self.segmenter.cut(logits[0], prompt)[None], quality, low
 
 
