@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from samling.data.intensity import Intensity
 from samling.evaluation.overlays import Tile, write_sheet
 from samling.evaluation.protocols import Asked, E, ask, seen_by, truth
 from samling.evaluation.run import Cases, Row
@@ -52,4 +53,7 @@ def _tile(segmenter: Asked[E], store: Cases, row: Row, seed: int) -> Tile:
     assert answer is not None
     category = f"  {row.category}" if row.category else ""
     caption = f"{row.id}{category}\nDice {row.dice:.3f}   HD95 {row.hd95_px:.1f} px"
-    return Tile(case.image, truth(case), answer.mask, answer.prompts, caption)
+    image = Intensity(segmenter.card.window_hu).apply(
+        case.image
+    )  # in Hounsfield units organs are alike
+    return Tile(image, truth(case), answer.mask, answer.prompts, caption)
