@@ -8,6 +8,7 @@ and results differ by rounding alone. What is saved is the encoder's share of th
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, cast
 
 import torch
@@ -20,6 +21,9 @@ def together() -> Iterator[int]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield 0
         return
+    # Optimisers import it at their first step, and what it imports keeps the process group that there is
+    # at that moment: gloo's threads then outlive `destroy_process_group` and may abort Python as it ends
+    import_module("torch._dynamo")
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
