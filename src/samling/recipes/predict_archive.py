@@ -17,6 +17,7 @@ from samling.recipes.progress import track
 from samling.recipes.prompt_source import prompt_source
 
 _OBJECT_STORE_BYTES = 200 << 20  # rows are names of files
+_BLOCKS_A_WORKER, _MOST_IN_A_BLOCK = 16, 64
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,9 @@ def _on_ray(job: Job, tasks: Sequence[Task]) -> None:
         ray.init(log_to_driver=False, **({} if "RAY_ADDRESS" in os.environ else own))
     ray.data.DataContext.get_current().enable_progress_bars = False  # `track` shows it
     workers = max(1, min(len(tasks), int(ray.cluster_resources().get("CPU", 1))))
-    rows = ray.data.from_items([asdict(task) for task in tasks], override_num_blocks=len(tasks))
+    # Scheduling a block costs as much as an image; what a dead worker had done of its block is kept
+    blocks = min(len(tasks), max(_BLOCKS_A_WORKER * workers, len(tasks) // _MOST_IN_A_BLOCK))
+    rows = ray.data.from_items([asdict(task) for task in tasks], override_num_blocks=blocks)
     done = rows.map(_RayWorker, fn_constructor_args=(job,), num_cpus=1, concurrency=workers)
     for _ in track(done.iter_rows(), "predicting", "images", len(tasks)):
         pass
