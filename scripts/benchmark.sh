@@ -10,6 +10,7 @@ data=$1 out=$2 size=${3:-quick}
 here=$(cd "$(dirname "$0")" && pwd)
 minutes=${MINUTES:-$([ "$size" = quick ] && echo 50 || echo 100000)}
 mkdir -p "$out/runs"
+trap 'echo "$SECONDS" >>"$out/$size.seconds"' EXIT # a run that broke off took its time, too
 
 declare -A names=([BUSI]=breast_busi [DDTI]=thyroid_ddti [HC18]=fetal_hc18 [nerve]=nerve_usgra [ovary]=ovary_mmotu
   [liver]=ct_msd_liver)
@@ -55,5 +56,5 @@ fi
 
 python "$here/benchmark_controls.py" "$out"
 echo "$SECONDS" >>"$out/$size.seconds"
-python "$here/benchmark_table.py" "$out" "$size" >"$out/benchmark.md"
-cp "$out/benchmark.md" "$here/../docs/results/benchmark.md"
+trap - EXIT
+python "$here/benchmark_table.py" "$out" "$size"

@@ -1,9 +1,16 @@
-"""docs/results/benchmark.md from what scripts/benchmark.sh left: benchmark_table.py OUT quick|full."""
+"""The tables of docs/results/benchmark.md from what scripts/benchmark.sh left.
 
+python scripts/benchmark_table.py OUT quick|full
+"""
+
+import io
 import json
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
+
+from uniultra_table import PAGE, write_between
 
 PROTOCOLS = {
     "box": "tight box",
@@ -20,24 +27,13 @@ BUDGETS = {
 
 
 def main(out: Path, size: str) -> None:
-    """Print the page."""
+    """Print the tables."""
     plans = ["quick"] if size == "quick" else ["full-BUSI", "full"]
     parts = [json.loads((out / plan / "comparison.json").read_text("utf-8")) for plan in plans]
     seconds = sum(int(line) for line in (out / f"{size}.seconds").read_text("utf-8").split())
-    print(f"# Benchmark, {size} grid\n")
-    print(
-        "One command, `scripts/benchmark.sh FOLDER OUT"
-        + ("" if size == "quick" else " full")
-        + "`."
-    )
-    print(
-        "**Validation** images by the committed splits. Mean Dice over images, 95 % bootstrap interval over"
-    )
-    print(
-        "groups; – : the method takes no such prompt. Every definition: [metrics.md](../metrics.md).\n"
-    )
-    print(f"Budget of everything trained: {BUDGETS[size]}. All of it took {seconds / 60:.0f} minutes on "
-          f"{parts[0]['environment']['machine']}.\n")  # fmt: skip
+    machine = parts[0]["environment"]["machine"]
+    print(f"The {size} grid. Budget of everything trained: {BUDGETS[size]}.")
+    print(f"All of it took {seconds / 60:.0f} minutes on {machine}.\n")
     for part in parts:
         for store, content in part["stores"].items():
             _store(store, content)
@@ -110,4 +106,7 @@ def _controls(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    made = io.StringIO()
+    with redirect_stdout(made):
+        main(Path(sys.argv[1]), sys.argv[2])
+    write_between(PAGE.with_name("benchmark.md"), made.getvalue().strip())

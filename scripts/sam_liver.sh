@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every figure of docs/results/sam-liver.md, from the images to the page. Resumable: run it again.
-#   scripts/sam_liver.sh FOLDER OUT        about 40 minutes on 2 CPU cores; most important runs first
+#   scripts/sam_liver.sh FOLDER OUT        about an hour on 2 CPU cores; most important runs first
 # FOLDER holds ct_msd_liver, ct_ircadb_slices (images/, masks/, meta.csv) and dicom/3Dircadb1/3Dircadb1.17 (as distributed).
 # SPLIT=test measures the test patients instead: once, at the end. EPOCHS and EXTRA (key=value ...) are for trying it out.
 set -euo pipefail

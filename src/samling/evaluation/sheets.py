@@ -53,7 +53,6 @@ def _tile(segmenter: Asked[E], store: Cases, row: Row, seed: int) -> Tile:
     assert answer is not None
     category = f"  {row.category}" if row.category else ""
     caption = f"{row.id}{category}\nDice {row.dice:.3f}   HD95 {row.hd95_px:.1f} px"
-    image = Intensity(segmenter.card.window_hu).apply(
-        case.image
-    )  # in Hounsfield units organs are alike
+    window = Intensity(segmenter.card.window_hu)  # over all Hounsfield units organs look alike
+    image = window.apply(case.image)
     return Tile(image, truth(case), answer.mask, answer.prompts, caption)

@@ -109,6 +109,8 @@ def _arriving(folder: Path, idle_s: float) -> Iterator[tuple[Path, ImagePlane]]:
                 unreadable[path] = size
                 continue
             seen.add(path)
+            del sizes[path]
+            unreadable.pop(path, None)
             yield path, plane
             last = time.monotonic()
         time.sleep(_POLL_S)
