@@ -144,11 +144,12 @@ def made(folder: Path, stores: list[Path], threads: int) -> list[Contender]:
         if not bundle.exists():
             export(model, bundle)
         found += [on(f"{title}, {r}", bundle, r, threads) for r in runtimes]
-    if stores:
-        small = folder / "base8.bundle"
+    for runtime in runtimes if stores else []:
+        format = "onnx-int8" if runtime == "onnxruntime" else "openvino-int8"
+        small = folder / f"base-{format}.bundle"
         if not small.exists():
-            export("base", small, "onnx-int8", stores, report=print)
-        found.append(on("base 8 bits, onnxruntime", small, "onnxruntime", threads))
+            export("base", small, format, stores, report=print)
+        found.append(on(f"base 8 bits, {runtime}", small, runtime, threads))
     return found
 
 

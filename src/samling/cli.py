@@ -244,13 +244,15 @@ def export(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="BUNDLE", help="Folder to write, or a .zip.")
     ],
-    format: Annotated[str, typer.Option("--format", help="onnx or onnx-int8.")] = "onnx",
+    format: Annotated[
+        str, typer.Option("--format", help="onnx, onnx-int8 or openvino-int8.")
+    ] = "onnx",
     data: Annotated[
         list[Path] | None,
-        typer.Option("--data", metavar="STORE.h5", help="onnx-int8: stores to calibrate on."),
+        typer.Option("--data", metavar="STORE.h5", help="8 bits: stores to calibrate on."),
     ] = None,
     most_drop: Annotated[
-        float, typer.Option("--most-drop", help="onnx-int8: points of Dice it may cost.")
+        float, typer.Option("--most-drop", help="8 bits: points of Dice it may cost.")
     ] = 0.5,
 ) -> None:
     """Write a model as a bundle that runs without PyTorch.
@@ -258,10 +260,9 @@ def export(
     ONNX files, their card as JSON and a model card for people. The exported graphs are run and
     compared with the model before the bundle is kept.
 
-    onnx-int8 makes the encoder smaller and faster on ONNX Runtime. Training images of the stores set
-    its ranges; layers that lose most stay in float; what it costs in Dice on validation images is
-    printed and written into the model card, and more than --most-drop is refused. For OpenVINO use
-    onnx: there bfloat16 is as fast.
+    8 bits make the encoder smaller and faster: onnx-int8 on ONNX Runtime, openvino-int8 on OpenVINO,
+    fastest of all (extra quantise). Training images of the stores set the ranges; what it costs in Dice on
+    validation images is printed and written into the model card; more than --most-drop is refused.
 
     Example: samling export runs/mine -o mine.bundle
 

@@ -94,7 +94,9 @@ Clean = Annotated[
 ]
 RuntimeName = Annotated[
     str | None,
-    typer.Option("--runtime", help="Bundles: onnxruntime (default) or openvino, if installed."),
+    typer.Option(
+        "--runtime", help="Bundles: onnxruntime or openvino; what it was exported for, if left out."
+    ),
 ]
 StoreFile = Annotated[
     Path, typer.Option("--data", metavar="STORE.h5", help="Store made by prepare.")

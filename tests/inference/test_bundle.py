@@ -3,7 +3,15 @@ import zipfile
 import pytest
 
 from samling.errors import InputError
-from samling.inference.bundle import CARD, DECODER, ENCODER, is_bundle, read_bundle
+from samling.inference.bundle import (
+    CARD,
+    DECODER,
+    ENCODER,
+    OPENVINO_ENCODER,
+    OPENVINO_WEIGHTS,
+    is_bundle,
+    read_bundle,
+)
 
 
 @pytest.fixture
@@ -33,6 +41,19 @@ def test_folder_and_zip_hold_the_same(tmp_path, parts):
     assert all(is_bundle(path) for path in (folder, flat, nested))
     assert read_bundle(folder) == read_bundle(flat) == read_bundle(nested)
     assert read_bundle(flat).encoder == b"encoder bytes"
+
+
+def test_an_encoder_in_openvinos_form_has_its_weights_beside_it(tmp_path, parts):
+    del parts[ENCODER]
+    parts |= {OPENVINO_ENCODER: b"<net/>", OPENVINO_WEIGHTS: b"weights"}
+    folder = write_folder(tmp_path / "b", parts)
+    found = read_bundle(write_zip(tmp_path / "b.zip", parts.items()))
+    assert is_bundle(folder)
+    assert read_bundle(folder) == found
+    assert (found.encoder, found.weights) == (b"<net/>", b"weights")
+    (folder / OPENVINO_WEIGHTS).unlink()
+    with pytest.raises(InputError, match=r"encoder\.bin is missing"):
+        read_bundle(folder)
 
 
 def test_strangers_in_a_zip_are_not_read_nor_extracted(tmp_path, parts):

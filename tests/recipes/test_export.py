@@ -19,13 +19,15 @@ def test_wrong_use_is_refused_before_any_work(tmp_path):
 
 
 def test_eight_bits_need_stores_and_floats_take_none(tmp_path):
-    for format, stores in (("onnx-int8", []), ("onnx", [tmp_path / "a.h5"])):
+    some = [tmp_path / "a.h5"]
+    for format, stores in (("onnx-int8", []), ("openvino-int8", []), ("onnx", some)):
         with pytest.raises(InputError, match="give both, or neither"):
             export("base", tmp_path / "out", format, stores)
 
 
 def test_eight_bits_are_refused_if_they_cost_too_much(tmp_path, tiny_store, monkeypatch):
     """A drop of less than -100 points is impossible: every form is tried and refused."""
+    from samling.export import int8
     from samling.export.onnx import make_bundle
     from samling.recipes import export_int8
     from samling.recipes.build import load_torch
@@ -36,7 +38,7 @@ def test_eight_bits_are_refused_if_they_cost_too_much(tmp_path, tiny_store, monk
     ):  # fmt: skip
         monkeypatch.setattr(export_int8, name, value)
     monkeypatch.setattr(
-        export_int8.Quantiser, "sensitivity", lambda self, _: dict.fromkeys(self.layers, 0.0)
+        int8.Quantiser, "sensitivity", lambda self, _: dict.fromkeys(self.layers, 0.0)
     )
     bundle, _ = make_bundle(*load_torch("base"))
     with pytest.raises(InputError, match="costs more than -101 points of Dice"):
@@ -45,6 +47,27 @@ def test_eight_bits_are_refused_if_they_cost_too_much(tmp_path, tiny_store, monk
     assert small.card.precision == "int8"
     assert len(small.encoder) + len(small.decoder) < 14e6
     assert "65 of 65 layers" in cost
+
+
+def test_eight_bits_for_openvino_keep_the_masks(tmp_path, tiny_store, monkeypatch):
+    """The whole way: a bundle on disk that loads on OpenVINO by itself and answers as the model does."""
+    pytest.importorskip("nncf", reason="needs samling[quantise]")
+    from samling.evaluation.metrics import dice
+    from samling.recipes import export_int8
+    from samling.recipes.load import load
+
+    for name in ("CALIBRATION_IMAGES", "VALIDATION_IMAGES"):
+        monkeypatch.setattr(export_int8, name, 2)
+    out = export("base", tmp_path / "b.zip", "openvino-int8", [tiny_store], 101.0)
+    assert out.stat().st_size < 14e6
+    y, x = np.indices((200, 240))
+    picture = np.where((x - 120) ** 2 + (y - 90) ** 2 < 50**2, 40, 120).astype(np.uint8)
+    box = [70, 40, 171, 141]
+    small, _ = load(out).predict(picture, boxes=box)
+    full, _ = load("base").predict(picture, boxes=box)
+    assert dice(full[0], small[0]) > 0.97
+    with pytest.raises(InputError, match="use --runtime openvino"):
+        load(out, "onnxruntime")
 
 
 def _store(path, train, val):

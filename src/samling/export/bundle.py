@@ -8,7 +8,16 @@ from pathlib import Path
 
 from samling.atomic import atomic_path
 from samling.errors import InputError
-from samling.inference.bundle import BUNDLE_NAMES, CARD, DECODER, ENCODER, README, Bundle
+from samling.inference.bundle import (
+    BUNDLE_NAMES,
+    CARD,
+    DECODER,
+    ENCODER,
+    OPENVINO_ENCODER,
+    OPENVINO_WEIGHTS,
+    README,
+    Bundle,
+)
 
 
 def write_bundle(bundle: Bundle, readme: str, out: str | Path) -> None:
@@ -18,8 +27,11 @@ def write_bundle(bundle: Bundle, readme: str, out: str | Path) -> None:
         InputError: `out` holds anything but an earlier bundle, or cannot be written.
     """
     out = Path(out)
+    encoder = {ENCODER: bundle.encoder}
+    if bundle.weights:
+        encoder = {OPENVINO_ENCODER: bundle.encoder, OPENVINO_WEIGHTS: bundle.weights}
     parts = {
-        ENCODER: bundle.encoder,
+        **encoder,
         DECODER: bundle.decoder,
         README: readme.encode(),
         CARD: (bundle.card.model_dump_json(indent=2) + "\n").encode(),

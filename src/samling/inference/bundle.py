@@ -1,6 +1,10 @@
-"""Bundle: a folder or zip with two ONNX graphs, card.json and README.md, read with bounds."""
+"""Bundle: a folder or zip with encoder, decoder, card.json and README.md, read with bounds.
+
+The decoder is ONNX. So is the encoder, or it is in OpenVINO's own form: a graph and its weights apart.
+"""
 
 import zipfile
+from collections.abc import Container
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -10,27 +14,42 @@ from samling.errors import InputError
 from samling.inference.card import Card
 
 ENCODER, DECODER, CARD, README = "encoder.onnx", "decoder.onnx", "card.json", "README.md"
-BUNDLE_NAMES = (ENCODER, DECODER, CARD, README)
+OPENVINO_ENCODER, OPENVINO_WEIGHTS = "encoder.xml", "encoder.bin"
+BUNDLE_NAMES = (ENCODER, OPENVINO_ENCODER, OPENVINO_WEIGHTS, DECODER, CARD, README)
 
 _MEBIBYTE = 1 << 20
-_LIMITS = {ENCODER: 2048 * _MEBIBYTE, DECODER: 512 * _MEBIBYTE, CARD: _MEBIBYTE}
+_LIMITS = {
+    ENCODER: 2048 * _MEBIBYTE,
+    OPENVINO_ENCODER: 64 * _MEBIBYTE,
+    OPENVINO_WEIGHTS: 2048 * _MEBIBYTE,
+    DECODER: 512 * _MEBIBYTE,
+    CARD: _MEBIBYTE,
+}
 _MEMBERS_AT_MOST = 64
 _RATIO_AT_MOST = 200  # weights hardly compress; more is a bomb
 
 
 class Bundle(NamedTuple):
-    """A bundle's content: two ONNX models as bytes, and how to feed them."""
+    """A bundle's content: two models as bytes, and how to feed them.
+
+    Args:
+        encoder: ONNX; with `weights` a graph in OpenVINO's own form.
+        decoder: ONNX.
+        card: how they are fed.
+        weights: of an encoder in OpenVINO's form; empty: it is ONNX.
+    """
 
     encoder: bytes
     decoder: bytes
     card: Card
+    weights: bytes = b""
 
 
 def is_bundle(path: str | Path) -> bool:
     """True for a zip file and for a folder that holds an exported encoder or decoder."""
     path = Path(path)
     if path.is_dir():
-        return any((path / name).exists() for name in (ENCODER, DECODER))
+        return any((path / name).exists() for name in (ENCODER, OPENVINO_ENCODER, DECODER))
     return path.is_file() and zipfile.is_zipfile(path) and path.suffix.lower() == ".zip"
 
 
@@ -42,7 +61,17 @@ def read_bundle(path: str | Path) -> Bundle:
     """
     path = Path(path)
     parts = _from_folder(path) if path.is_dir() else _from_zip(path)
-    return Bundle(parts[ENCODER], parts[DECODER], _card(path, parts[CARD]))
+    card = _card(path, parts[CARD])
+    if OPENVINO_ENCODER in parts:
+        return Bundle(parts[OPENVINO_ENCODER], parts[DECODER], card, parts[OPENVINO_WEIGHTS])
+    return Bundle(parts[ENCODER], parts[DECODER], card)
+
+
+def _wanted(there: Container[str]) -> tuple[str, ...]:
+    """The files that make a bundle, given what is there."""
+    if OPENVINO_ENCODER in there:
+        return OPENVINO_ENCODER, OPENVINO_WEIGHTS, DECODER, CARD
+    return ENCODER, DECODER, CARD
 
 
 def _card(path: Path, content: bytes) -> Card:
@@ -59,8 +88,8 @@ def _card(path: Path, content: bytes) -> Card:
 
 def _from_folder(path: Path) -> dict[str, bytes]:
     parts: dict[str, bytes] = {}
-    for name, limit in _LIMITS.items():
-        file = path / name
+    for name in _wanted({file.name for file in path.iterdir()}):
+        file, limit = path / name, _LIMITS[name]
         if not file.is_file():
             raise InputError(path, f"is an incomplete bundle: {name} is missing", "export it again")
         if file.stat().st_size > limit:
@@ -73,7 +102,7 @@ def _from_zip(path: Path) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = _members(path, archive)
-            return {name: _read(path, archive, members[name]) for name in _LIMITS}
+            return {name: _read(path, archive, entry) for name, entry in members.items()}
     except FileNotFoundError:
         raise InputError(path, "does not exist", "name a run, a bundle or a known model") from None
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
@@ -100,11 +129,12 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
             raise InputError(path, f"holds {name.name} twice", "export it again")
         found[name.name] = entry
         folders.add(name.parent)
-    missing = [name for name in _LIMITS if name not in found]
+    wanted = _wanted(found)
+    missing = [name for name in wanted if name not in found]
     if missing or len(folders) > 1:
         problem = f"is no bundle: {', '.join(missing) or 'its files lie in several folders'}"
         raise InputError(path, problem + " missing" * bool(missing), "export it again")
-    return found
+    return {name: found[name] for name in wanted}
 
 
 def _read(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from samling.errors import InputError
 from samling.inference.backend import Encoding
-from samling.inference.bundle import DECODER, ENCODER, Bundle, read_bundle
+from samling.inference.bundle import DECODER, ENCODER, OPENVINO_ENCODER, Bundle, read_bundle
 from samling.inference.embedding_cache import CachedBackend
 from samling.inference.segmenter import Segmenter
 
@@ -48,7 +48,8 @@ class OnnxBackend:
         bundle: the two models as bytes, and their card.
         where: the bundle's path, for error messages.
         threads: per model; None: as many as this process may use, at most 8.
-        runtime: what computes. OpenVINO runs the encoder in bfloat16 where the processor can.
+        runtime: what computes; None: what the bundle was made for. OpenVINO runs the encoder in
+            bfloat16 where the processor can.
 
     Raises:
         InputError: not ONNX, not with the inputs of a samling bundle, or not for this runtime.
@@ -59,15 +60,18 @@ class OnnxBackend:
         bundle: Bundle,
         where: str | Path = "bundle",
         threads: int | None = None,
-        runtime: Runtime = "onnxruntime",
+        runtime: Runtime | None = None,
     ) -> None:
-        if runtime == "openvino" and bundle.card.precision != "float32":
-            problem = "has 8-bit layers in the form that ONNX Runtime computes rightly"
-            raise InputError(where, problem, "use --runtime onnxruntime, or export --format onnx")
+        own: Runtime = "openvino" if bundle.weights else "onnxruntime"
+        runtime = runtime or own
+        if runtime != own and (bundle.weights or bundle.card.precision != "float32"):
+            problem = f"has 8-bit layers in a form that only {own} computes rightly"
+            raise InputError(where, problem, f"use --runtime {own}, or export --format onnx")
         count = threads or usable_threads()
-        self._encoder = _graph(runtime, bundle.encoder, f"{where}/{ENCODER}", count)
-        self._decoder = _graph(runtime, bundle.decoder, f"{where}/{DECODER}", count)
-        _require_inputs(self._encoder, f"{where}/{ENCODER}", _ENCODER_INPUTS)
+        encoder = f"{where}/{OPENVINO_ENCODER if bundle.weights else ENCODER}"
+        self._encoder = _encoder(runtime, bundle, encoder, count)
+        self._decoder = _decoder(runtime, bundle, f"{where}/{DECODER}", count)
+        _require_inputs(self._encoder, encoder, _ENCODER_INPUTS)
         _require_inputs(self._decoder, f"{where}/{DECODER}", _DECODER_INPUTS)
         side = 4 * bundle.card.embedding_size
         self._no_mask = np.zeros((1, 1, side, side), dtype=np.float32)
@@ -136,7 +140,7 @@ class OnnxRuntimeGraph:
 
 
 def load_bundle(
-    path: str | Path, threads: int | None = None, runtime: Runtime = "onnxruntime"
+    path: str | Path, threads: int | None = None, runtime: Runtime | None = None
 ) -> Segmenter:
     """A bundle folder or zip, ready to use; it remembers the last few images it encoded.
 
@@ -178,13 +182,23 @@ def session_options(threads: int) -> Any:
     return options
 
 
-def _graph(runtime: Runtime, model: bytes, where: str, threads: int) -> Graph:
+def _encoder(runtime: Runtime, bundle: Bundle, where: str, threads: int) -> Graph:
     if runtime == "onnxruntime":
-        return OnnxRuntimeGraph(model, where, threads)
+        return OnnxRuntimeGraph(bundle.encoder, where, threads)
     from samling.inference.openvino_graph import OpenVinoGraph
 
-    # Masks are cut from the decoder's logits: those keep float32
-    return OpenVinoGraph(model, where, threads, half=where.endswith(ENCODER))
+    weights = bundle.weights or None
+    return OpenVinoGraph(bundle.encoder, where, threads, half=True, weights=weights)
+
+
+def _decoder(runtime: Runtime, bundle: Bundle, where: str, threads: int) -> Graph:
+    if runtime == "onnxruntime":
+        return OnnxRuntimeGraph(bundle.decoder, where, threads)
+    from samling.inference.openvino_graph import OpenVinoGraph
+
+    # Masks are cut from its logits: they keep float32, but where 8 bits have cost more already
+    half = bundle.card.precision == "int8"
+    return OpenVinoGraph(bundle.decoder, where, threads, half=half)
 
 
 def _require_inputs(graph: Graph, where: str, inputs: set[str]) -> None:

@@ -17,20 +17,29 @@ class OpenVinoGraph:
     """Compiled for this processor.
 
     Args:
-        model: ONNX as bytes.
+        model: ONNX as bytes, or, with `weights`, OpenVINO's own form of a graph.
         where: for error messages.
         threads: how many.
         half: multiply in bfloat16 where the processor can; sums stay in float32.
+        weights: of a graph in OpenVINO's form.
 
     Raises:
         InputError: OpenVINO is not installed or cannot use the model, or its weights lie elsewhere.
     """
 
-    def __init__(self, model: bytes, where: str | Path, threads: int, *, half: bool) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        where: str | Path,
+        threads: int,
+        *,
+        half: bool,
+        weights: bytes | None = None,
+    ) -> None:
         try:
             import openvino
         except ModuleNotFoundError:
-            remedy = "pip install openvino, or use onnxruntime"
+            remedy = "pip install openvino, or use a bundle for onnxruntime"
             raise InputError("--runtime", "openvino is not installed", remedy) from None
         if _OUTSIDE in model:
             raise InputError(where, "has weights outside of itself", "do not use this file")
@@ -42,7 +51,7 @@ class OpenVinoGraph:
             "INFERENCE_PRECISION_HINT": "bf16" if able else "f32",
         }
         try:
-            compiled = core.compile_model(core.read_model(model), "CPU", settings)
+            compiled = core.compile_model(core.read_model(model, weights), "CPU", settings)
         except RuntimeError as error:
             reason = (str(error).splitlines() or ["unknown"])[0][:160]
             problem = f"is not usable by OpenVINO ({reason})"

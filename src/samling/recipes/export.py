@@ -10,8 +10,10 @@ from samling.inference.bundle import is_bundle
 if TYPE_CHECKING:
     from samling.export.parity import Parity
     from samling.inference.bundle import Bundle
+    from samling.inference.onnx_backend import Runtime
 
-FORMATS = ("onnx", "onnx-int8")
+FORMATS = ("onnx", "onnx-int8", "openvino-int8")
+"""Floats for any runtime; 8 bits for ONNX Runtime, and for OpenVINO."""
 
 
 def export(
@@ -28,8 +30,8 @@ def export(
     Args:
         model: run folder, distilled base or name.
         out: folder to make, or a `.zip`.
-        format: `onnx`, or `onnx-int8` for an encoder in 8 bits.
-        stores: for `onnx-int8`: their training images set the ranges, their validation images say
+        format: `onnx`, or an encoder in 8 bits for one of the runtimes, see `FORMATS`.
+        stores: for 8 bits: their training images set the ranges, their validation images say
             what it costs.
         most_drop: points of Dice that 8 bits may cost in any kind of prompt.
         report: told what is going on.
@@ -45,8 +47,8 @@ def export(
         raise InputError("--format", f"'{format}' is not offered", f"use {', '.join(FORMATS)}")
     if is_bundle(model):
         raise InputError(model, "is a bundle already", "name the run it was made from")
-    if (format == "onnx-int8") != bool(stores):
-        problem = "sets the ranges of onnx-int8, and of nothing else"
+    if (format != "onnx") != bool(stores):
+        problem = "sets the ranges of 8 bits, and of nothing else"
         raise InputError("--data", problem, "give both, or neither")
     from samling.export.bundle import check_target, write_bundle
 
@@ -58,7 +60,8 @@ def export(
     if stores:
         from samling.recipes.export_int8 import in_eight_bits
 
-        bundle, precision = in_eight_bits(bundle, stores, most_drop, report)
+        runtime: Runtime = "onnxruntime" if format == "onnx-int8" else "openvino"
+        bundle, precision = in_eight_bits(bundle, stores, most_drop, report, runtime)
     write_bundle(bundle, model_card(bundle.card, parity, precision), out)
     return out
 

@@ -1,6 +1,6 @@
 """export_int8: a bundle with its encoder in 8 bits, as much of it as validation images allow."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,12 @@ from samling.data.store import Store
 from samling.errors import InputError
 from samling.evaluation.metrics import dice
 from samling.evaluation.protocols import ask, seen_by, truth
-from samling.export.int8 import Quantiser, quantiser
+from samling.export import openvino_int8
+from samling.export.int8 import quantiser
 from samling.export.slim import slim
 from samling.inference.bundle import Bundle
 from samling.inference.card import Card
-from samling.inference.onnx_backend import OnnxBackend
+from samling.inference.onnx_backend import OnnxBackend, Runtime
 from samling.inference.segmenter import PADDING, Segmenter
 from samling.prompts.frame import Frame
 from samling.recipes.evaluate import check_units
@@ -30,13 +31,17 @@ Report = Callable[[str], None]
 
 
 def in_eight_bits(
-    bundle: Bundle, stores: Sequence[Path], most_drop: float, report: Report
+    bundle: Bundle,
+    stores: Sequence[Path],
+    most_drop: float,
+    report: Report,
+    runtime: Runtime = "onnxruntime",
 ) -> tuple[Bundle, str]:
     """The bundle with 8-bit layers and half-precision weights, and a sentence on what that costs.
 
     Raises:
-        InputError: a store is unusable, there is nothing to calibrate or to measure with, or every
-            form costs more than `most_drop` points of Dice.
+        InputError: a store is unusable, there is nothing to calibrate or to measure with, every form
+            costs more than `most_drop` points of Dice, or a library is missing.
     """
     opened = [_opened(path, bundle.card) for path in stores]
     squares = _squares(opened, bundle.card)
@@ -44,17 +49,13 @@ def in_eight_bits(
     before = _scores(bundle, cases)
     if not before:
         raise _nothing("whose validation images show an object")
-    with quantiser(bundle.encoder, squares) as maker:
-        report(f"measuring {len(maker.layers)} layers, one by one in 8 bits")
-        errors = maker.sensitivity(squares[:: max(1, len(squares) // PROBES)][:PROBES])
-        for limit in LIMITS:
-            layers = [name for name in maker.layers if errors[name] <= limit]
-            made = _made(bundle, maker, layers)
-            after = _scores(made, cases)
-            cost = _in_words(len(layers), len(maker.layers), len(cases), before, after)
-            report(cost)
-            if max(100 * (before[kind] - after[kind]) for kind in before) <= most_drop:
-                return made, cost
+    forms = _for_onnxruntime if runtime == "onnxruntime" else _for_openvino
+    for made, layers in forms(bundle, squares, report):
+        after = _scores(made, cases)
+        cost = _in_words(layers, len(cases), before, after)
+        report(cost)
+        if max(100 * (before[kind] - after[kind]) for kind in before) <= most_drop:
+            return made, cost
     problem = f"in 8 bits costs more than {most_drop:g} points of Dice ({cost})"
     remedy = "export --format onnx, or allow more with --most-drop"
     raise InputError(bundle.card.name, problem, remedy)
@@ -71,19 +72,36 @@ def _nothing(wanted: str) -> InputError:
     return InputError("--data", f"has no store {wanted}", "prepare one, or use --format onnx")
 
 
-def _made(bundle: Bundle, maker: Quantiser, layers: Sequence[str]) -> Bundle:
+def _for_onnxruntime(
+    bundle: Bundle, squares: NDArray[np.float32], report: Report
+) -> Iterator[tuple[Bundle, str]]:
+    """Forms with fewer and fewer layers in 8 bits, and in words which."""
+    with quantiser(bundle.encoder, squares) as maker:
+        report(f"measuring {len(maker.layers)} layers, one by one in 8 bits")
+        errors = maker.sensitivity(squares[:: max(1, len(squares) // PROBES)][:PROBES])
+        for limit in LIMITS:
+            layers = [name for name in maker.layers if errors[name] <= limit]
+            encoder = slim(maker.quantise(layers), half=True)
+            words = f"{len(layers)} of {len(maker.layers)} layers of the encoder in 8 bits"
+            yield _with(bundle, encoder), words
+
+
+def _for_openvino(
+    bundle: Bundle, squares: NDArray[np.float32], report: Report
+) -> Iterator[tuple[Bundle, str]]:
+    report(f"setting the ranges of 8 bits on {len(squares)} images")
+    yield _with(bundle, *openvino_int8.quantise(bundle.encoder, squares)), "the encoder in 8 bits"
+
+
+def _with(bundle: Bundle, encoder: bytes, weights: bytes = b"") -> Bundle:
     # How far quality can be trusted was measured on the model in floats
     card = bundle.card.model_copy(update={"precision": "int8", "calibration": None})
-    encoder = slim(maker.quantise(layers), half=True)
-    return Bundle(encoder, slim(bundle.decoder, half=True), card)
+    return Bundle(encoder, slim(bundle.decoder, half=True), card, weights)
 
 
-def _in_words(
-    layers: int, all_layers: int, images: int, before: dict[str, float], after: dict[str, float]
-) -> str:
+def _in_words(layers: str, images: int, before: dict[str, float], after: dict[str, float]) -> str:
     changes = ", ".join(f"{kind} {100 * (after[kind] - before[kind]):+.2f}" for kind in before)
-    share = f"{layers} of {all_layers} layers of the encoder in 8 bits"
-    return f"{share}, the rest in 16; points of Dice on {images} validation images: {changes}"
+    return f"{layers}, the rest in 16; points of Dice on {images} validation images: {changes}"
 
 
 def _scores(bundle: Bundle, cases: Sequence[Case]) -> dict[str, float]:

@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 def load(model: str | Path, runtime: str | None = None, threads: int | None = None) -> Segmenter:
     """Load a model.
 
-    A bundle (folder or zip) runs on ONNX Runtime, or on OpenVINO with `runtime="openvino"`, and
-    needs no PyTorch. A run folder, a distilled base, a named model (`litemedsam`) and a checkpoint of
-    the SAM family as its authors publish it (`sam_vit_b_01ec64.pth`, `medsam:weights.pth`,
-    `sam2.1_hiera_tiny.pt@512`, a Hugging Face folder) need the `train` extra.
+    A bundle (folder or zip) runs on what it was exported for, ONNX Runtime or OpenVINO; one in floats
+    on either (`runtime="openvino"`). It needs no PyTorch. A run folder, a distilled base, a named
+    model (`litemedsam`) and a checkpoint of the SAM family as its authors publish it
+    (`sam_vit_b_01ec64.pth`, `medsam:weights.pth`, `sam2.1_hiera_tiny.pt@512`, a Hugging Face folder)
+    need the `train` extra.
 
     Args:
         model: path or name.
-        runtime: of a bundle.
+        runtime: of a bundle; None: the one it was exported for.
         threads: of a bundle, for one image; None: as many as this process may use, at most 8.
 
     Raises:
@@ -33,15 +34,7 @@ def load(model: str | Path, runtime: str | None = None, threads: int | None = No
 
     path = Path(model)
     if runtime is not None or is_bundle(path):
-        from samling.inference.onnx_backend import RUNTIMES, load_bundle
-
-        chosen: Runtime | None = next((r for r in RUNTIMES if r == (runtime or r)), None)
-        if chosen is None:
-            raise InputError("--runtime", f"'{runtime}' is unknown", f"use {', '.join(RUNTIMES)}")
-        if not is_bundle(path):
-            problem = "is no bundle, and runtimes are for bundles"
-            raise InputError(path, problem, "export it first, or leave --runtime out")
-        return load_bundle(path, threads, chosen)
+        return _bundle(path, runtime, threads)
     if path.is_file() and refer(str(model)) is None:
         problem = "is a file, but no bundle"
         raise InputError(
@@ -63,3 +56,16 @@ def load(model: str | Path, runtime: str | None = None, threads: int | None = No
 
     promptable, card = load_torch(model)
     return Segmenter(TorchBackend(promptable), card)
+
+
+def _bundle(path: Path, runtime: str | None, threads: int | None) -> Segmenter:
+    from samling.inference.bundle import is_bundle
+    from samling.inference.onnx_backend import RUNTIMES, load_bundle
+
+    chosen: Runtime | None = next((known for known in RUNTIMES if known == runtime), None)
+    if runtime is not None and chosen is None:
+        raise InputError("--runtime", f"'{runtime}' is unknown", f"use {', '.join(RUNTIMES)}")
+    if not is_bundle(path):
+        problem = "is no bundle, and runtimes are for bundles"
+        raise InputError(path, problem, "export it first, or leave --runtime out")
+    return load_bundle(path, threads, chosen)
