@@ -9,7 +9,7 @@ import pytest
 from samling.errors import InputError
 from samling.inference.cine import Follower, follow, spans
 from samling.inference.segmenter import Segmenter
-from samling.prompts.prompt import Prompt
+from samling.prompts.prompt import Prompt, Token
 
 
 @pytest.fixture
@@ -84,6 +84,36 @@ def test_a_jump_lowers_the_confidence(bright):
     assert jumped.needs_help
     carried = dice(jumped.mask, first.mask)
     assert jumped.confidence == pytest.approx(carried)
+
+
+class Filler:
+    """Fills whatever box it is given, and is content; a point finds what is bright."""
+
+    def __init__(self, bright):
+        self.encode, self.bright = bright.encode, bright
+
+    def decode(self, encoding, coords, labels, masks=None):
+        assert masks is None, "logits that are carried on let errors grow"
+        if Token.TOP_LEFT not in labels:
+            return self.bright.decode(encoding, coords, labels)
+        everything = encoding.__class__(np.ones_like(encoding.embedding), encoding.presence)
+        return self.bright.decode(everything, coords, labels)
+
+
+def test_slow_drift_is_seen_by_the_second_opinion(bright_backend, make_card):
+    """The carried box grows by a pixel a frame: masks agree with each other, and less and less with the disc."""
+    loop = Loop(1)
+    still = [loop[0]] * 12
+    for prompts, seen in ((("box", "points", "mask"), True), (("box", "mask"), False)):
+        model = Segmenter(Filler(bright_backend), make_card(prompts=prompts))
+        found = [one for _, one in follow(Follower(model), still, {0: loop.box(0)})]
+        drifted = [dice(one.mask, loop.truth(0)) for one in found]
+        assert drifted[0] > 0.85 > 0.5 > drifted[-1]
+        assert not found[0].needs_help
+        assert found[-1].needs_help == seen
+        if seen:
+            sure = [one.confidence for one in found]
+            assert sure == pytest.approx(list(np.minimum(drifted, 0.9)), abs=0.01)  # the mark
 
 
 def test_memory_is_that_of_one_frame_however_long_the_loop(bright):

@@ -10,6 +10,7 @@ from samling.prompts.prompt import Prompt
 from samling.prompts.sampling import (
     components,
     correct,
+    deepest_point,
     jitter,
     objects,
     prompt_of,
@@ -98,6 +99,13 @@ def test_the_first_point_lies_in_the_inner_half():
     distance = np.hypot(*(first - 50.5).T)
     assert distance.max() <= 22  # half of 40 and a pixel or two of rounding
     assert distance.max() > 17
+
+
+@given(SOMETHING)
+def test_the_deepest_point_has_the_largest_distance_to_the_outside(mask):
+    x, y = (deepest_point(mask) - 0.5).astype(int)
+    exact = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    assert exact[y, x] >= 0.9 * exact.max()  # OpenCV's distance is approximate
 
 
 @pytest.mark.parametrize("protocol", ["box", "jitter10", "point1", "point5", "clicks3", "auto"])

@@ -1,9 +1,9 @@
 """Cine loops: an object is prompted on one frame, followed through the others, and corrected on any.
 
-From frame to frame the mask becomes the next prompt, as from slice to slice of a volume (`propagate`);
-but an object of a loop does not end, it moves: where the model is unsure the frame asks for help instead.
-What is remembered is one answer (`Follower`), or SAM 2's memory of a few frames (`MemoryTracker`), however
-long the loop.
+From frame to frame the box around the mask becomes the next prompt. It alone: logits that are carried
+on, or a much wider box, let the object grow frame by frame. It does not end as an object of a volume does
+(`propagate`), it moves: where the model is unsure the frame asks for help instead. What is remembered is
+one mask (`Follower`), or SAM 2's memory of a few frames (`MemoryTracker`), however long the loop.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,13 +17,16 @@ from numpy.typing import NDArray
 from samling.data.intensity import to_model
 from samling.errors import InputError
 from samling.inference.arrays import grey
-from samling.inference.propagate import Answer, Mask, answer, next_prompt, overlap
+from samling.inference.propagate import Mask, answer, overlap, wider_box
 from samling.inference.segmenter import EncodedImage, Segmenter, Settle
 from samling.prompts.frame import Frame
 from samling.prompts.prompt import Prompt
+from samling.prompts.sampling import deepest_point
 
-HELP_BELOW = 0.6
+HELP_BELOW = 0.7
 """Confidence below which a frame asks for help."""
+GROWTH = 0.02
+"""A box is widened by this share of its sides before it is used on the next frame, at least 1 px."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,9 @@ class Followed:
     Args:
         mask: (H, W); empty where the object was not found.
         quality: predicted IoU.
-        confidence: 0..1, the smaller of the quality and the Dice with the mask that was carried here;
-            0 for an empty mask. A drop means that the object changed faster than it can be followed.
+        confidence: 0..1, the least of the quality, the Dice with the mask that was carried here, and the
+            Dice with a second opinion; 0 for an empty mask. A drop means that the object changed faster
+            than it can be followed, or that what was carried here is no object by itself.
         needs_help: whether the confidence is too low to be believed.
     """
 
@@ -57,7 +61,11 @@ class Tracker(Protocol):
 
 
 class Follower:
-    """Follows one object from frame to frame, live or from a file; remembers its last answer alone.
+    """Follows one object from frame to frame, live or from a file; remembers its last mask alone.
+
+    A mask that drifts agrees with the one before it, and its box with it. So each is held against a second
+    opinion that knows of neither: what the model says to one point, in the middle of the mask. Models
+    without points have none.
 
     Frames are (H, W), or encoded (`Segmenter.encode`), so that several followers share one encoding.
 
@@ -73,7 +81,7 @@ class Follower:
         settle: Settle | None = None,
     ) -> None:
         self.segmenter, self.help_below, self.settle = segmenter, help_below, settle
-        self._last: Answer | None = None
+        self._last: Mask | None = None
 
     def prompt(self, frame: NDArray[Any] | EncodedImage, prompt: Prompt) -> Followed:
         """Begin on this frame, or correct: from now on this answer is carried.
@@ -83,7 +91,7 @@ class Follower:
         """
         encoded = self._encoded(frame)
         self.segmenter.check([prompt], (encoded.frame.height, encoded.frame.width))
-        return self._keep(answer(self.segmenter, encoded, prompt, self.settle), None)
+        return self._ask(encoded, prompt, None)
 
     def step(self, frame: NDArray[Any] | EncodedImage) -> Followed:
         """The object on the next frame, in whichever direction.
@@ -96,18 +104,24 @@ class Follower:
         before, encoded = self._last, self._encoded(frame)
         if before is None:
             raise _nothing_to_follow()
-        _check_size(before.mask, encoded.plane)
-        prompt = next_prompt(self.segmenter, before, encoded)
-        return self._keep(answer(self.segmenter, encoded, prompt, self.settle), before)
+        _check_size(before, encoded.plane)
+        return self._ask(encoded, Prompt(box=wider_box(before, GROWTH)), before)
 
     def _encoded(self, frame: NDArray[Any] | EncodedImage) -> EncodedImage:
         return frame if isinstance(frame, EncodedImage) else self.segmenter.encode(frame)
 
-    def _keep(self, now: Answer, before: Answer | None) -> Followed:
+    def _ask(self, encoded: EncodedImage, prompt: Prompt, before: Mask | None) -> Followed:
+        now = answer(self.segmenter, encoded, prompt, self.settle)
         if now.mask.any():
-            self._last = now
-        earlier = None if before is None else before.mask
-        return _judged(now.mask, now.quality, earlier, self.help_below)
+            self._last = now.mask
+        second = self._second_opinion(encoded, now.mask)
+        return _judged(now.mask, now.quality, [before, second], self.help_below)
+
+    def _second_opinion(self, encoded: EncodedImage, mask: Mask) -> Mask | None:
+        if "points" not in self.segmenter.card.prompts or not mask.any():
+            return None
+        point = Prompt(points=deepest_point(mask)[None], point_labels=np.ones(1, dtype=np.int64))
+        return answer(self.segmenter, encoded, point).mask
 
 
 class Memory(Protocol):
@@ -175,13 +189,16 @@ class MemoryTracker:
     ) -> Followed:
         low, present = found
         self._last = square.logits_to_original(low[None])[0] > 0
-        return _judged(self._last, present, before, self.help_below)
+        return _judged(self._last, present, [before], self.help_below)
 
 
-def _judged(mask: Mask, quality: float, before: Mask | None, help_below: float) -> Followed:
+def _judged(
+    mask: Mask, quality: float, others: Sequence[Mask | None], help_below: float
+) -> Followed:
+    """With a confidence from its quality and how far it agrees with other masks, where there are any."""
     quality = float(np.clip(quality, 0, 1))
-    carried = 1.0 if before is None else overlap(mask, before)
-    confidence = min(quality, carried) if mask.any() else 0.0
+    agreement = [overlap(mask, other) for other in others if other is not None]
+    confidence = min([quality, *agreement]) if mask.any() else 0.0
     return Followed(mask, quality, confidence, confidence < help_below)
 
 

@@ -76,7 +76,7 @@ class LiveFrame:
         number: from 0.
         image: (H, W) as it came.
         objects: what was found; for an object that is followed exactly one, its mask perhaps empty.
-        needs_help: whether the object that is followed changed too fast to be believed.
+        needs_help: whether the object that is followed is not to be believed, see `Followed`.
     """
 
     number: int

@@ -105,7 +105,7 @@ def _carry(
     stop: StopRule,
 ) -> Answer | None:
     """The same object on the next slice, or None if it has ended."""
-    now = answer(segmenter, encoded, next_prompt(segmenter, before, encoded))
+    now = answer(segmenter, encoded, next_prompt(segmenter, before))
     size = np.count_nonzero(now.mask)
     if not size or now.quality < stop.quality:
         return None
@@ -121,23 +121,22 @@ def overlap(one: Mask, other: Mask) -> float:
     return 2 * np.count_nonzero(one & other) / total if total else 1.0
 
 
-def next_prompt(segmenter: Segmenter, before: Answer, encoded: EncodedImage) -> Prompt:
+def next_prompt(segmenter: Segmenter, before: Answer) -> Prompt:
     """The box around an object (not empty), a little wider, and its logits if the model takes masks."""
-    box = box_around(before.mask)
-    assert box is not None, "an empty mask is never carried on"
-    x0, y0, x1, y1 = box
-    grow_x, grow_y = max(1.0, GROWTH * (x1 - x0)), max(1.0, GROWTH * (y1 - y0))
-    height, width = encoded.plane.shape
-    wider = np.array(
-        [
-            max(0.0, x0 - grow_x),
-            max(0.0, y0 - grow_y),
-            min(width, x1 + grow_x),
-            min(height, y1 + grow_y),
-        ]
-    )
     takes_masks = "mask" in segmenter.card.prompts and segmenter.card.zoom is None
-    return Prompt(box=wider, mask=before.low if takes_masks else None)
+    return Prompt(box=wider_box(before.mask, GROWTH), mask=before.low if takes_masks else None)
+
+
+def wider_box(mask: Mask, growth: float) -> NDArray[np.float64]:
+    """The box around a mask (H, W), not empty; each side moved out by a share of the box, at least 1 px."""
+    box = box_around(mask)
+    assert box is not None, "an empty mask is never carried on"
+    corners = np.array(box, dtype=np.float64)
+    grow = np.maximum(1.0, growth * (corners[2:] - corners[:2]))
+    height, width = mask.shape
+    return np.concatenate(
+        [np.maximum(corners[:2] - grow, 0), np.minimum(corners[2:] + grow, (width, height))]
+    )
 
 
 def _range(plane: NDArray[np.generic], mask: Mask) -> tuple[float, float]:

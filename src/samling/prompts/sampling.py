@@ -117,10 +117,22 @@ def correct(
     )
 
 
+def deepest_point(mask: BoolArray) -> NDArray[np.float64]:
+    """(2,) x, y: the centre of the pixel that is farthest from the boundary of a mask (H, W), not empty."""
+    depth = _depth(mask)
+    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    return np.array([column, row]) + 0.5
+
+
+def _depth(mask: BoolArray) -> NDArray[np.float32]:
+    """(H, W) distance of every pixel to the outside, which begins at the picture's edge."""
+    padded = np.pad(mask.astype(np.uint8), 1)
+    return cv2.distanceTransform(padded, cv2.DIST_L2, 3)[1:-1, 1:-1].astype(np.float32)
+
+
 def _points(mask: BoolArray, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """(count, 2) centres of pixels inside: the first in the inner half, the others anywhere."""
-    padded = np.pad(mask.astype(np.uint8), 1)
-    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 3)[1:-1, 1:-1]
+    depth = _depth(mask)
     inner = np.argwhere(depth >= 0.5 * depth.max())
     anywhere = np.argwhere(mask)
     chosen = [inner[rng.integers(len(inner))]]
