@@ -101,7 +101,7 @@ class Filler:
 
 
 def test_slow_drift_is_seen_by_the_second_opinion(bright_backend, make_card):
-    """The carried box grows by a pixel a frame: masks agree with each other, less and less with the disc."""
+    """The carried box grows by a pixel a frame: masks agree with each other, ever less with the disc."""
     loop = Loop(1)
     still = [loop[0]] * 12
     for prompts, seen in ((("box", "points", "mask"), True), (("box", "mask"), False)):
