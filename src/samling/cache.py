@@ -5,7 +5,7 @@ from pathlib import Path
 
 from samling.errors import InputError
 
-NAMED_MODELS = ("base", "light", "litemedsam", "untrained")
+NAMED_MODELS = ("base", "base-zoom", "light", "litemedsam", "untrained")
 """What `recipes/build.py` makes by name. `light` and `litemedsam` need fetched weights."""
 
 WEIGHT_FILES = {"litemedsam": "lite_medsam.pth"}

@@ -4,6 +4,7 @@ import copy
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,6 +22,7 @@ from samling.recipes.build import (
     save_base,
     trainee,
 )
+from samling.recipes.load import load
 
 AUTOMATIC = {
     "model.prompt_encoder.automatic.weight",
@@ -116,6 +118,20 @@ def test_unknown_bases_are_refused_with_the_known_ones(name, tmp_path, monkeypat
     for loader in (load_base, load_torch):
         with pytest.raises(InputError, match=", ".join(NAMED_MODELS)):
             loader(name)
+
+
+def test_the_base_that_looks_closer_has_the_same_weights():
+    """A box is answered as by the base on a crop of three times the box: worked out by hand."""
+    near, far = load("base-zoom"), load("base")
+    picture = np.random.default_rng(0).integers(0, 255, (256, 256)).astype(np.uint8)
+    picture[120:150, 100:140] = 20
+    box = np.array([100.0, 120, 140, 150])
+    assert near.card.base_sha256 == far.card.base_sha256
+    [mask], _ = near.predict(picture, boxes=box)
+    crop, inner = picture[75:195, 60:180], box - [60, 75, 60, 75]  # 3 x 40 px about (120, 135)
+    [wanted], _ = far.predict(crop, boxes=inner)
+    np.testing.assert_array_equal(mask[75:195, 60:180], wanted)
+    assert mask.sum() == wanted.sum() > 0
 
 
 def test_a_saved_base_is_loaded_bit_for_bit(tmp_path):

@@ -1,7 +1,7 @@
 """Zoom: a boxed object is looked at again in a square around it, at the model's full resolution.
 
 A lesion that covers a tenth of the image covers ten cells of a 16x16 embedding; in its own square it
-covers a quarter of them. Costs one more encoding per box. Only for models trained with it.
+covers a quarter of them. Costs one more encoding per box. For models that saw close-ups in training.
 """
 
 from dataclasses import replace

@@ -33,9 +33,12 @@ from samling.models.weights import (
     sha256_of_tensors,
     warm_start,
 )
+from samling.recipes.network import load_network
 from samling.recipes.objective import TOGETHER, Answers
 from samling.training.randomness import seed_weights
 
+CLOSER = 3.0
+"""`base-zoom` looks again at a square of so many times the box."""
 SHIPPED = Path(str(resources.files("samling") / "weights"))
 AUTOMATIC_WEIGHTS = ("prompt_encoder.automatic.", "presence.")
 """Weights of automatic mode: no published base has them, so every adaptation trains them."""
@@ -63,7 +66,8 @@ class Base:
 def load_base(name: str | Path) -> Base:
     """A named base, or the folder of a distilled one.
 
-    `base`: the light base that comes with samling. `litemedsam`: as published, box prompts only.
+    `base`: the light base that comes with samling. `base-zoom`: the same weights; boxes are answered from
+    a second, closer look, which finds small objects better. `litemedsam`: as published, box prompts only.
     `light`: the light encoder, started from LiteMedSAM in every layer whose shape fits, not trained
     yet: what `distill` begins with. `untrained`: the light model with random weights. A checkpoint of
     the SAM family as its authors publish it: see `samling.models.checkpoints.refer`.
@@ -77,7 +81,14 @@ def load_base(name: str | Path) -> Base:
         return new_base("light", warm=str(name) == "light", name=str(name))
     if (reference := refer(str(name))) is not None:
         return _published(reference, str(name))
-    folder = SHIPPED if str(name) == "base" else Path(name)
+    if str(name) == "base-zoom":  # how sure it is was measured without
+        base = _distilled(SHIPPED, str(name))
+        return Base(base.model, base.card.model_copy(update={"zoom": CLOSER, "calibration": None}))
+    return _distilled(SHIPPED if str(name) == "base" else Path(name), str(name))
+
+
+def _distilled(folder: Path, name: str) -> Base:
+    """A base that `distill` made; its hash is checked."""
     if not (folder / "base.json").is_file():
         known = ", ".join((*NAMED_MODELS, *FAMILIES))
         remedy = f"name one of {known}, a checkpoint or a folder made by distill"
@@ -94,7 +105,7 @@ def load_base(name: str | Path) -> Base:
     if card.own_adapter:
         inject_section(model, AdapterSection.model_validate(card.own_adapter))
     load_strict(model, state, str(folder / "base.safetensors"))
-    return Base(model.eval(), card.model_copy(update={"base": str(name)}))
+    return Base(model.eval(), card.model_copy(update={"base": name}))
 
 
 def _published(reference: Reference, name: str) -> Base:
@@ -370,25 +381,6 @@ def trained_parts(card: Card) -> tuple[AdapterSection, DecoderPart, bool, NewLay
     layers = NewLayers(Answers(names, card.automatic == "nested"), fusion, anatomy)
     section = AdapterSection.model_validate(settings)
     return section, "last" if decoder == "last" else bool(decoder), encoder, layers
-
-
-def load_network(folder: Path) -> tuple[Network, Card]:
-    """A network trained by `samling train`.
-
-    Raises:
-        InputError: damaged, altered, or of an architecture unknown here.
-    """
-    card, path = Card.read(folder / "network.json"), folder / "network.safetensors"
-    if card.network is None:
-        raise InputError(folder / "network.json", "names no network", "train it again")
-    made = card.network
-    width, boxes = int(made["width"]), bool(made["boxes"])
-    model = Network(str(made["kind"]), width=width, boxes=boxes, input_size=card.input_size)
-    state = read_state(path)
-    if sha256_of_tensors(state) != card.base_sha256:
-        raise InputError(path, "was altered since it was made", "train it again")
-    load_strict(model, state, str(path))
-    return model.eval(), card
 
 
 def _base_of(folder: Path, card: Card) -> str:

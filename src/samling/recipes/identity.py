@@ -8,7 +8,8 @@ from pathlib import Path
 from samling.cache import LITEMEDSAM_SHA256, NAMED_MODELS
 from samling.models.families import refer, weights_in
 
-WEIGHTS = ("*.safetensors", "*.onnx", "*.json")
+WEIGHTS = ("*.safetensors", "*.onnx", "*.xml", "*.bin", "*.json")
+SHIPPED = ("base", "base-zoom")
 
 
 def fingerprint(model: str) -> str:
@@ -22,11 +23,11 @@ def fingerprint(model: str) -> str:
     if path.is_file():
         return _sha256(path)
     named = f"{model} {version('samling')} {LITEMEDSAM_SHA256}"
-    if model == "base":
+    if model in SHIPPED:
         path = Path(str(resources.files("samling") / "weights"))
     elif model in NAMED_MODELS or not path.is_dir():
         return named
-    digest = hashlib.sha256(named.encode() if model == "base" else b"")
+    digest = hashlib.sha256(named.encode() if model in SHIPPED else b"")
     for file in sorted(file for pattern in WEIGHTS for file in path.glob(pattern)):
         digest.update(file.name.encode())
         digest.update(bytes.fromhex(_sha256(file)))
