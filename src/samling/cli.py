@@ -16,6 +16,7 @@ from samling.options import (
     Fold,
     Mean,
     Model,
+    OnRay,
     Protocols,
     Recipe,
     Rest,
@@ -162,18 +163,20 @@ def distill(
         str, typer.Option("--teacher", metavar="NAME|PATH", help="Model to learn from.")
     ],
     rest: Rest = None,
+    ray: OnRay = False,
 ) -> None:
     """Train the light base to see what a large teacher sees.
 
     The teacher's embeddings are computed once and cached; then the student is regressed on them and
-    its decoder tuned with prompts. Resumes RUN if it exists.
+    its decoder tuned with prompts. Resumes RUN if it exists. --ray computes the embeddings on many
+    machines that see the same files, the cache among them (SAMLING_CACHE).
 
     Example: samling distill light --data my.h5 --teacher litemedsam --out runs/light
     """
     from samling.recipes.distill import distill as run
 
     stores, overrides = split_rest(rest or [])
-    say(run(recipe, [*data, *stores], teacher, out, overrides, report=say))
+    say(run(recipe, [*data, *stores], teacher, out, overrides, ray=ray, report=say))
 
 
 @app.command()
@@ -211,6 +214,7 @@ def compare(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="OUT", help="Folder; resumed if it exists.")
     ],
+    ray: OnRay = False,
 ) -> None:
     """Measure many methods on many data sets.
 
@@ -227,7 +231,7 @@ def compare(
     """
     from samling.recipes.compare import compare as recipe
 
-    summary = recipe(plan, out, say=say)
+    summary = recipe(plan, out, ray=ray, say=say)
     say(summary)
     if summary.failures:
         raise typer.Exit(SOME_FAILED)

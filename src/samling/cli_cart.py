@@ -12,6 +12,7 @@ from samling.options import (
     Formats,
     Inputs,
     Model,
+    OnRay,
     Others,
     Points,
     PromptFile,
@@ -90,9 +91,7 @@ def archive(
     auto: Auto = False,
     window: Window = None,
     runtime: RuntimeName = None,
-    ray: Annotated[
-        bool, typer.Option("--ray", help="On the processors of a Ray cluster (RAY_ADDRESS).")
-    ] = False,
+    ray: OnRay = False,
 ) -> None:
     """Segment very many images, as predict does.
 

@@ -92,6 +92,9 @@ Clean = Annotated[
         "closing=MM, minimum=ML; commas between.",
     ),
 ]
+OnRay = Annotated[
+    bool, typer.Option("--ray", help="On the processors of a Ray cluster (RAY_ADDRESS).")
+]
 RuntimeName = Annotated[
     str | None,
     typer.Option(

@@ -14,8 +14,9 @@ from samling.evaluation.baselines import BASELINES
 from samling.inference.card import Card
 from samling.inference.regions import box_around
 from samling.inference.segmenter import Object
-from samling.recipes.compare import compare, read_plan
+from samling.recipes.compare import compare
 from samling.recipes.identity import fingerprint
+from samling.recipes.sweep import read_plan
 
 pytest.importorskip("h5py")
 pytest.importorskip("matplotlib")

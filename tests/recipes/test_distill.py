@@ -250,7 +250,7 @@ def test_a_teacher_is_shown_its_own_padding(cache):
         kept = EmbeddingCache(cache / padding, "recorder", 2)
         kept.read = lambda plane: None  # the three planes are alike
         fill_cache(
-            kept, master, card, Supervision((), False, ()), train, val,
+            kept, master, card, Supervision((), False, ()), (train, val),
             flips=True, report=lambda _: None,
         )  # fmt: skip
         seen = {tuple(map(tuple, image[0, 0].tolist())) for image in master.shown}

@@ -2,17 +2,13 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from errno import EDQUOT, ENOSPC, EROFS
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samling.atomic import write_text
-from samling.cache import NAMED_MODELS
-from samling.config import ComparePlan, load_recipe
-from samling.errors import InputError
-from samling.evaluation.baselines import BASELINES, baseline
+from samling.config import ComparePlan
 from samling.evaluation.comparison import (
     BOXES,
     COST,
@@ -34,22 +30,16 @@ from samling.evaluation.formats import csv_text, latex, markdown
 from samling.evaluation.matrix import drawn_by_lot, write_matrix
 from samling.evaluation.paired import compare_methods, corrected
 from samling.evaluation.plots import Priced, draw_boxes, draw_cost, draw_damage, draw_robustness
-from samling.evaluation.protocols import Asked, expand
+from samling.evaluation.protocols import expand
 from samling.evaluation.report import write_report
 from samling.evaluation.run import Row
 from samling.evaluation.tables import damage_table, summarise, undamaged, write_values
-from samling.models.families import FAMILIES
-from samling.recipes.cells import Cell, Measured, measure_cell
-from samling.recipes.evaluate import split_part, touch_test
+from samling.recipes.evaluate import split_part
+from samling.recipes.sweep import Grid, Load, Progress, Sweep
 from samling.training.log import environment
 
 if TYPE_CHECKING:
     from samling.data.store import Store
-
-Load = Callable[[str], Asked[Any]]
-Progress = Callable[[str], None]
-Grid = dict[tuple[str, str, int], Measured]
-"""(store, method, seed) -> what was measured; what failed is not there."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +60,12 @@ class Summary:
 
 
 def compare(
-    plan: Path, out: Path, *, load: Load | None = None, say: Progress = lambda text: None
+    plan: Path,
+    out: Path,
+    *,
+    load: Load | None = None,
+    ray: bool = False,
+    say: Progress = lambda text: None,
 ) -> Summary:
     """Measure every method of a plan on every store, or read what was measured before.
 
@@ -82,127 +77,25 @@ def compare(
         out: folder of report.html, tables.md, tables.tex, table_*.csv, results.csv,
             comparison.json, pictures and cells/.
         load: gives a segmenter by name; `recipes.load.load` if None.
+        ray: measure cells on the processors of a Ray cluster, which see the same files under the same
+            names. Milliseconds are then those of busy processors.
         say: told how it goes.
 
     Raises:
         InputError: the plan is unusable: unknown setting, prompt or baseline, a store that cannot
-            be opened.
+            be opened; Ray is not installed, or asked to look at test images.
     """
-    settings = read_plan(plan)
-    protocols = tuple(expand(settings.prompts))
-    stores = _open(settings, plan.parent)
-    grid, failures = _measure(settings, protocols, stores, plan.parent, out, load, say)
+    sweep = Sweep(plan, out, load)
+    if ray:
+        sweep.on_ray()
+    grid, failures = sweep.measure_all(say)
+    settings, stores = sweep.plan, sweep.stores
     reference = settings.reference or [*settings.methods, *settings.baselines][0]
     parts = [_compound(name, store, settings, grid, reference, out)
              for name, store in stores.items()]  # fmt: skip
     parts = _one_family(parts)
     report = _write(parts, settings, reference, grid, failures, out)
     return Summary(report, tuple(failures))
-
-
-def read_plan(path: Path) -> ComparePlan:
-    """Read and check a plan.
-
-    Raises:
-        InputError: missing, no plan, an unknown baseline, a name used twice, no method at all.
-    """
-    if not path.is_file():
-        raise InputError(path, "does not exist", "give a plan, see samling compare --help")
-    plan = load_recipe(ComparePlan, path, [])
-    known = ", ".join(BASELINES)
-    for name in plan.baselines:
-        if name not in BASELINES:
-            raise InputError(f"{path} baselines", f"'{name}' is not known", f"use {known}")
-    names = [*plan.methods, *plan.baselines]
-    if not names:
-        raise InputError(f"{path} methods", "are empty", f"name models, or baselines of {known}")
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise InputError(f"{path} methods", f"'{twice[0]}' is there twice", "give each its name")
-    if plan.reference and plan.reference not in names:
-        remedy = f"name one of {', '.join(names)}"
-        raise InputError(f"{path} reference", f"'{plan.reference}' is no method", remedy)
-    return plan
-
-
-def _open(plan: ComparePlan, folder: Path) -> dict[str, "Store"]:
-    from samling.data.store import Store
-
-    stores = {name: Store.open(folder / path) for name, path in plan.stores.items()}
-    for name, store in stores.items():
-        split_part(store, plan.split, folder / plan.stores[name])  # an empty split is found early
-    return stores
-
-
-def _measure(
-    plan: ComparePlan,
-    protocols: tuple[str, ...],
-    stores: dict[str, "Store"],
-    folder: Path,
-    out: Path,
-    load: Load | None,
-    say: Progress,
-) -> tuple[Grid, list[str]]:
-    cells = _cells(plan, protocols, folder)
-    grid: Grid = {}
-    failures: list[str] = []
-    for number, cell in enumerate(cells, start=1):
-        where = f"{cell.method} on {cell.store}, seed {cell.seed}"
-        say(f"{number}/{len(cells)} {where}")
-        store = stores[cell.store]
-        part = split_part(store, plan.split, store.path)
-
-        def opened(cell: Cell = cell, store: "Store" = store) -> Asked[Any]:
-            segmenter = _segmenter(cell, load)
-            if plan.split == "test":
-                touch_test(out, cell.method, segmenter.card, store, say)
-            return segmenter
-
-        try:
-            found = measure_cell(cell, store, part, out / "cells", opened, say)
-        except Exception as error:  # one cell's fault must not cost the night
-            if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT, EROFS):
-                raise  # a full disk concerns every cell
-            kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-            failures.append(f"{where}: {kind}{' '.join(str(error).split())}")
-            say(f"  not measured: {failures[-1]}")
-            continue
-        grid[cell.store, cell.method, cell.seed] = found
-    return grid, failures
-
-
-def _cells(plan: ComparePlan, protocols: tuple[str, ...], folder: Path) -> list[Cell]:
-    """Every cell, method by method. What no seed changes is measured with the first one only."""
-    methods = plan.methods | {name: name for name in plan.baselines}
-    found = []
-    for name, model in methods.items():
-        for store in plan.stores:
-            for seed in plan.seeds:
-                repeats = seed == plan.seeds[0] or "{seed}" in model
-                asked = [p for p in protocols if repeats or re.search(r"\d", p.partition("~")[0])]
-                path = model.replace("{seed}", str(seed)).replace("{store}", store)
-                if name in plan.methods:
-                    path = _placed(path, folder)
-                if asked:
-                    found.append(Cell(store, name, path, seed, tuple(asked)))
-    return found
-
-
-def _placed(model: str, folder: Path) -> str:
-    """A model of a plan: a name stays, a path starts at the plan's folder, also behind `family:`."""
-    if model.partition("@")[0] in (*NAMED_MODELS, *FAMILIES):
-        return model
-    family, _, path = model.rpartition(":")
-    return f"{family}:{folder / path}" if family in FAMILIES else str(folder / model)
-
-
-def _segmenter(cell: Cell, load: Load | None) -> Asked[Any]:
-    if cell.model in BASELINES:
-        return baseline(cell.model)
-    if load is not None:
-        return load(cell.model)
-    from samling.recipes.load import load as by_name
-
-    return by_name(cell.model)
 
 
 def _compound(

@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,6 +23,7 @@ from samling.recipes.build import (
     save_base,
     trainee,
 )
+from samling.recipes.cluster import Row, on_ray
 from samling.recipes.embedding_stage import check_pair, fill_cache, open_cache, regress
 from samling.recipes.prompted_training import (
     Report,
@@ -36,6 +38,8 @@ from samling.recipes.supervision import supervise
 from samling.training.checkpoint import locked, read_checkpoint, save_checkpoint
 from samling.training.randomness import seed_weights
 
+SHARES = 64
+"""In so many parts the teacher's embeddings are handed out to a cluster."""
 PROMPTED = ("frequencies", "kinds", "padding", "no_mask", "mask_downscaling")
 """Parts of the prompt encoder that boxes, points and masks use."""
 
@@ -47,6 +51,7 @@ def distill(
     out: Path,
     overrides: list[str] | None = None,
     *,
+    ray: bool = False,
     report: Report = print,
 ) -> Path:
     """Distil `teacher` into the light model on the training cases of `stores`.
@@ -55,7 +60,8 @@ def distill(
     teacher's square (its fit); what surrounds them is black, whatever the teacher is shown. Stage 1
     (`out`/embedding) needs no labels, and takes images without any: the student's embedding is
     regressed on the teacher's, cached once. Stage 2 (`out`/decoder) tunes with simulated prompts.
-    An interrupted run goes on where it stopped.
+    An interrupted run goes on where it stopped. With `ray` a Ray cluster fills the cache; its machines
+    see the same files under the same names, the cache among them.
 
     Returns:
         The run folder with base.safetensors and base.json, usable as `--base`.
@@ -65,6 +71,7 @@ def distill(
             `out` holds a run of other settings.
     """
     settings = load_recipe(DistillRecipe, recipe, overrides or [])
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     opened = [Store.open(path) for path in stores]
     master, master_card = _teacher(teacher)
     student = _student(settings)
@@ -72,10 +79,11 @@ def distill(
         check_pair(student.model, master, settings.embedding)
     with locked(out):
         open_run(out, settings, opened, master_card)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = student.model.to(device)
         take_over_decoder(model, master)
         seeing = Seeing(fit=master_card.fit)
+        if settings.embedding.epochs and ray:
+            _fill_on_ray(settings, opened, teacher)
         if settings.embedding.epochs:
             everything = read_training(opened, model.input_size, replace(seeing, unlabelled=True))
             _imitate(model, master.to(device), master_card, settings, *everything, out, report)
@@ -83,12 +91,17 @@ def distill(
             seeing = replace(seeing, unlabelled=True)
         planes = read_training(opened, model.input_size, seeing)
         threshold = tune(model, settings, *planes, out, report)
-        card = _card(settings, student.card, master_card, opened, threshold)
-        save_base(out, model, card)
-        draw_curves(out / "decoder")
+        save_base(out, model, _card(settings, student.card, master_card, opened, threshold))
         if settings.decoder.epochs:
+            draw_curves(out / "decoder")
             shutil.copyfile(out / "decoder" / "curves.png", out / "curves.png")
     return out
+
+
+def _fill_on_ray(settings: DistillRecipe, stores: list[Store], teacher: str) -> None:
+    given = (settings.model_dump(mode="json"), [str(store.path) for store in stores], teacher)
+    rows = [{"share": share} for share in range(SHARES)]
+    on_ray(_TeacherWorker, given, rows, "teacher embeddings", "shares")
 
 
 def _student(settings: DistillRecipe) -> Base:
@@ -116,8 +129,31 @@ def _imitate(
     shown = supervise(model, master, settings.embedding)
     cache = open_cache(card, model, settings.embedding)
     flips = settings.embedding.flips
-    fill_cache(cache, master, card, shown[1], train, val, flips=flips, report=report)
+    fill_cache(cache, master, card, shown[1], (train, val), flips=flips, report=report)
     regress(model, shown, cache, settings, train, val, out, report)
+
+
+class _TeacherWorker:
+    """Fills shares of the teacher's cache; who asks for them again finds them done."""
+
+    def __init__(self, settings: dict[str, Any], stores: list[str], teacher: str) -> None:
+        self.settings = DistillRecipe.model_validate(settings)
+        self.master, self.card = _teacher(teacher)
+        self.student = _student(self.settings).model
+        self.planes = read_training(
+            [Store.open(Path(path)) for path in stores],
+            self.student.input_size,
+            Seeing(fit=self.card.fit, unlabelled=True),
+        )
+
+    def __call__(self, row: Row) -> Row:
+        section = self.settings.embedding
+        shown = supervise(self.student, self.master, section)
+        cache = open_cache(self.card, self.student, section)
+        share = slice(row["share"], None, SHARES)
+        fill_cache(cache, self.master, self.card, shown[1], self.planes, flips=section.flips,
+                   share=share, report=lambda message: None)  # fmt: skip
+        return row
 
 
 def take_over_decoder(student: Sam, master: Sam) -> None:

@@ -63,10 +63,10 @@ def fill_cache(
     master: Sam,
     card: Card,
     shown: Supervision,
-    train: Planes,
-    val: Planes,
+    pictures: tuple[Planes, Planes],
     *,
     flips: bool,
+    share: slice = slice(None),
     report: Report,
 ) -> None:
     """Compute what is missing of the teacher; with `flips` of mirrored training images too.
@@ -76,15 +76,18 @@ def fill_cache(
     Args:
         card: the teacher's; it says what surrounds an image.
         shown: what the teacher shows.
+        pictures: of training and validation.
+        share: of all these images; the others are left to somebody else.
 
     Raises:
         InputError: the cache would grow beyond its limit.
     """
     device = next(master.parameters()).device
-    planes = _with_flips(train.images, val.images, flips)
+    train, val = pictures
+    planes = _with_flips(train.images, val.images, flips)[share]
     outside = None
     if card.padding == "mean":
-        outside = _with_flips(train.padding(), val.padding(), flips)
+        outside = _with_flips(train.padding(), val.padding(), flips)[share]
     channels = EMBEDDING_CHANNELS + sum(shown.widths)
     cache.make_room(planes, channels, cache_limit())
     report(f"teacher embeddings of {len(planes)} images (cached ones are kept)")

@@ -1,23 +1,18 @@
 """predict_archive: what `samling archive` does, on threads here or on a Ray cluster."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from samling.errors import InputError
 from samling.inference.onnx_backend import usable_threads
 from samling.inference.results import ResultFolder
 from samling.recipes.archive import Archive, Task, in_threads, is_done, record, tasks_of
+from samling.recipes.cluster import Row, on_ray
 from samling.recipes.identity import fingerprint
 from samling.recipes.load import load
 from samling.recipes.predict import PredictOptions, Run, is_image, refuse_own_folder
-from samling.recipes.progress import track
 from samling.recipes.prompt_source import prompt_source
-
-_OBJECT_STORE_BYTES = 200 << 20  # rows are names of files
-_BLOCKS_A_WORKER, _MOST_IN_A_BLOCK = 16, 64
 
 
 @dataclass(frozen=True)
@@ -101,7 +96,7 @@ def predict_archive(job: Job, inputs: Sequence[Path], *, ray: bool = False) -> A
     with archive.at_work():
         try:
             if ray and todo:
-                _on_ray(job, todo)
+                on_ray(_RayWorker, (job,), [asdict(task) for task in todo], "predicting", "images")
             else:
                 in_threads(todo, worker, usable_threads())
         finally:
@@ -119,34 +114,11 @@ def _asked(job: Job) -> dict[str, Any]:
 
 
 class _RayWorker:
-    """A worker as Ray Data wants it: rows in, rows out."""
+    """A worker as a cluster wants it: rows in, rows out."""
 
     def __init__(self, job: Job) -> None:
         self._worker = Worker(job)
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, row: Row) -> Row:
         self._worker(Task(**row))
         return row
-
-
-def _on_ray(job: Job, tasks: Sequence[Task]) -> None:
-    """One worker with one processor each; images wait in the cluster until one is free.
-
-    A task that is done twice, because a worker died over it, leaves the same record.
-    """
-    try:
-        import ray
-    except ModuleNotFoundError:
-        remedy = "pip install '.[cluster]', or leave --ray out"
-        raise InputError("--ray", "Ray is not installed", remedy) from None
-    if not ray.is_initialized():
-        own = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-        ray.init(log_to_driver=False, **({} if "RAY_ADDRESS" in os.environ else own))
-    ray.data.DataContext.get_current().enable_progress_bars = False  # `track` shows it
-    workers = max(1, min(len(tasks), int(ray.cluster_resources().get("CPU", 1))))
-    # Scheduling a block costs as much as an image; what a dead worker had done of its block is kept
-    blocks = min(len(tasks), max(_BLOCKS_A_WORKER * workers, len(tasks) // _MOST_IN_A_BLOCK))
-    rows = ray.data.from_items([asdict(task) for task in tasks], override_num_blocks=blocks)
-    done = rows.map(_RayWorker, fn_constructor_args=(job,), num_cpus=1, concurrency=workers)
-    for _ in track(done.iter_rows(), "predicting", "images", len(tasks)):
-        pass

@@ -1,0 +1,170 @@
+"""sweep: the cells of a comparison, measured here one after the other or on a Ray cluster."""
+
+import re
+from collections.abc import Callable
+from errno import EDQUOT, ENOSPC, EROFS
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from samling.cache import NAMED_MODELS
+from samling.config import ComparePlan, load_recipe
+from samling.errors import InputError
+from samling.evaluation.baselines import BASELINES, baseline
+from samling.evaluation.protocols import Asked, expand
+from samling.models.families import FAMILIES
+from samling.recipes.cells import Cell, Measured, measure_cell
+from samling.recipes.cluster import Row, on_ray
+from samling.recipes.evaluate import split_part, touch_test
+
+if TYPE_CHECKING:
+    from samling.data.store import Store
+
+Load = Callable[[str], Asked[Any]]
+Progress = Callable[[str], None]
+Grid = dict[tuple[str, str, int], Measured]
+"""(store, method, seed) -> what was measured; what failed is not there."""
+
+
+class Sweep:
+    """What a plan asks for.
+
+    Args:
+        plan: YAML of `config.ComparePlan`; paths in it are relative to its folder.
+        out: folder of cells/.
+        load: gives a segmenter by name; `recipes.load.load` if None.
+
+    Raises:
+        InputError: the plan is unusable, or a store.
+    """
+
+    def __init__(self, plan: Path, out: Path, load: Load | None = None) -> None:
+        self.path, self.out, self.load = plan, out, load
+        self.plan = read_plan(plan)
+        self.stores = _open(self.plan, plan.parent)
+        self.cells = _cells(self.plan, tuple(expand(self.plan.prompts)), plan.parent)
+
+    def measure(self, cell: Cell, say: Progress) -> Measured:
+        """One cell, or what is known of it."""
+        store = self.stores[cell.store]
+        part = split_part(store, self.plan.split, store.path)
+
+        def opened() -> Asked[Any]:
+            segmenter = _segmenter(cell, self.load)
+            if self.plan.split == "test":
+                touch_test(self.out, cell.method, segmenter.card, store, say)
+            return segmenter
+
+        return measure_cell(cell, store, part, self.out / "cells", opened, say)
+
+    def measure_all(self, say: Progress) -> tuple[Grid, list[str]]:
+        """Every cell; and those that could not be measured, in words."""
+        grid: Grid = {}
+        failures: list[str] = []
+        for number, cell in enumerate(self.cells, start=1):
+            where = f"{cell.method} on {cell.store}, seed {cell.seed}"
+            say(f"{number}/{len(self.cells)} {where}")
+            try:
+                grid[cell.store, cell.method, cell.seed] = self.measure(cell, say)
+            except Exception as error:  # one cell's fault must not cost the night
+                if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT, EROFS):
+                    raise  # a full disk concerns every cell
+                kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+                failures.append(f"{where}: {kind}{' '.join(str(error).split())}")
+                say(f"  not measured: {failures[-1]}")
+        return grid, failures
+
+    def on_ray(self) -> None:
+        """Measure what is missing on the processors of a cluster; `measure_all` finds it then.
+
+        Raises:
+            InputError: Ray is not installed, or test images would be looked at: who looked at them is
+                written down one by one.
+        """
+        if self.plan.split == "test":
+            raise InputError("--ray", "is for validation images", "leave it out to look at test")
+        rows = [{"number": number} for number in range(len(self.cells))]
+        on_ray(
+            _Worker, (str(self.path.resolve()), str(self.out.resolve())), rows, "comparing", "cells"
+        )
+
+
+class _Worker:
+    """Measures cells by their numbers."""
+
+    def __init__(self, plan: str, out: str) -> None:
+        self._sweep = Sweep(Path(plan), Path(out))
+
+    def __call__(self, row: Row) -> Row:
+        try:
+            self._sweep.measure(self._sweep.cells[row["number"]], lambda text: None)
+        except Exception:  # `measure_all` meets it again, and says what it is
+            return row
+        return row
+
+
+def read_plan(path: Path) -> ComparePlan:
+    """Read and check a plan.
+
+    Raises:
+        InputError: missing, no plan, an unknown baseline, a name used twice, no method at all.
+    """
+    if not path.is_file():
+        raise InputError(path, "does not exist", "give a plan, see samling compare --help")
+    plan = load_recipe(ComparePlan, path, [])
+    known = ", ".join(BASELINES)
+    for name in plan.baselines:
+        if name not in BASELINES:
+            raise InputError(f"{path} baselines", f"'{name}' is not known", f"use {known}")
+    names = [*plan.methods, *plan.baselines]
+    if not names:
+        raise InputError(f"{path} methods", "are empty", f"name models, or baselines of {known}")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"{path} methods", f"'{twice[0]}' is there twice", "give each its name")
+    if plan.reference and plan.reference not in names:
+        remedy = f"name one of {', '.join(names)}"
+        raise InputError(f"{path} reference", f"'{plan.reference}' is no method", remedy)
+    return plan
+
+
+def _open(plan: ComparePlan, folder: Path) -> dict[str, "Store"]:
+    from samling.data.store import Store
+
+    stores = {name: Store.open(folder / path) for name, path in plan.stores.items()}
+    for name, store in stores.items():
+        split_part(store, plan.split, folder / plan.stores[name])  # an empty split is found early
+    return stores
+
+
+def _cells(plan: ComparePlan, protocols: tuple[str, ...], folder: Path) -> list[Cell]:
+    """Every cell, method by method. What no seed changes is measured with the first one only."""
+    methods = plan.methods | {name: name for name in plan.baselines}
+    found = []
+    for name, model in methods.items():
+        for store in plan.stores:
+            for seed in plan.seeds:
+                repeats = seed == plan.seeds[0] or "{seed}" in model
+                asked = [p for p in protocols if repeats or re.search(r"\d", p.partition("~")[0])]
+                path = model.replace("{seed}", str(seed)).replace("{store}", store)
+                if name in plan.methods:
+                    path = _placed(path, folder)
+                if asked:
+                    found.append(Cell(store, name, path, seed, tuple(asked)))
+    return found
+
+
+def _placed(model: str, folder: Path) -> str:
+    """A model of a plan: a name stays, a path starts at the plan's folder, also behind `family:`."""
+    if model.partition("@")[0] in (*NAMED_MODELS, *FAMILIES):
+        return model
+    family, _, path = model.rpartition(":")
+    return f"{family}:{folder / path}" if family in FAMILIES else str(folder / model)
+
+
+def _segmenter(cell: Cell, load: Load | None) -> Asked[Any]:
+    if cell.model in BASELINES:
+        return baseline(cell.model)
+    if load is not None:
+        return load(cell.model)
+    from samling.recipes.load import load as by_name
+
+    return by_name(cell.model)
