@@ -52,6 +52,8 @@ def tables(model: Segmenter, path: Path, longest: int) -> Iterator[str]:
     """All tables, line by line."""
     yield f"### Phantom loops of {FRAMES} frames, the largest lesion boxed on frame 0\n"
     yield from _phantoms(model)
+    yield "### When help must be asked for: the object is lost, or there never was one\n"
+    yield from _lost(model)
     yield "### A real loop, boxed on its middle frame\n"
     yield from _real(model, path)
     yield "### Memory\n"
@@ -73,6 +75,48 @@ def _phantoms(model: Segmenter) -> Iterator[str]:
     yield ""
 
 
+def _lost(model: Segmenter) -> Iterator[str]:
+    """The probe jumps while it is followed; and a box of the lesion's size where there is none."""
+    yield (
+        "| patient | after a jump of the probe: frames with Dice below 0.5 | of them asked "
+        "| a box on tissue: frames | of them asked |"
+    )
+    yield "| --- | --- | --- | --- | --- |"
+    for patient in PATIENTS:
+        loop = PhantomCine(patient, FRAMES)
+        jump = [*range(11), *range(30, 60)]  # from one end of its way to the other
+        found = dict(follow(Follower(model), [loop[i][0] for i in jump], {0: _box(_first(loop))}))
+        lost = [
+            one.needs_help
+            for place, one in found.items()
+            if overlap(one.mask, _nearest(components(loop[jump[place]][1] > 0), _first(loop))) < 0.5
+        ]
+        tissue = [one.needs_help for one in _tissue(model, loop)]
+        yield f"| {patient} | {len(lost)} | {sum(lost)} | {len(tissue)} | {sum(tissue)} |"
+    yield ""
+
+
+def _tissue(model: Segmenter, loop: PhantomCine) -> Iterator[Followed]:
+    """What is found from a box of the lesion's size, where on frame 0 no lesion is."""
+    image, labels = loop[0]
+    x0, y0, x1, y1 = tight_box(_first(loop)).astype(int)
+    free = [
+        (x, y)
+        for y in range(0, image.shape[0] - (y1 - y0), 8)
+        for x in range(0, image.shape[1] - (x1 - x0), 8)
+        if not labels[y : y + y1 - y0, x : x + x1 - x0].any()
+    ]
+    x, y = free[len(free) // 2]
+    box = np.array([x, y, x + x1 - x0, y + y1 - y0], float)
+    frames = [loop[index][0] for index in range(30)]
+    for _, one in follow(Follower(model), frames, {0: Prompt(box=box)}):
+        yield one
+
+
+def _box(lesion: Any) -> Prompt:
+    return Prompt(box=tight_box(lesion))
+
+
 def _followed(
     model: Segmenter, loop: PhantomCine, anchors: tuple[int, ...]
 ) -> tuple[dict[int, float], dict[int, Followed]]:
@@ -80,7 +124,7 @@ def _followed(
     prompts = {}
     for anchor in anchors:
         lesions = components(loop[anchor][1] > 0)
-        prompts[anchor] = Prompt(box=tight_box(_nearest(lesions, _first(loop))))
+        prompts[anchor] = _box(_nearest(lesions, _first(loop)))
     found = dict(follow(Follower(model), Images(loop), prompts))
     dice = {
         i: overlap(one.mask, _nearest(components(loop[i][1] > 0), _first(loop)))
@@ -133,7 +177,7 @@ def _memory(model: Segmenter, longest: int) -> Iterator[str]:
     loop = PhantomCine(0, longest, (128, 160))
     first = components(loop[0][1] > 0)[0]
     started, peaks = time.perf_counter(), {}
-    steps = follow(Follower(model), Images(loop), {0: Prompt(box=tight_box(first))})
+    steps = follow(Follower(model), Images(loop), {0: _box(first)})
     for done, _ in enumerate(steps, start=1):
         if done in (30, 300, longest):
             peaks[done] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000

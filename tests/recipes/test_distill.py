@@ -314,8 +314,9 @@ def test_images_without_labels_serve_the_first_stage_alone(
     rows = (tmp_path / "both" / "embedding" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(rows[0])["step"] == -(-whole // 3)
     run(unlabelled, teacher, tmp_path / "alone", "decoder.epochs=0")
-    with pytest.raises(InputError, match="no training"):
+    with pytest.raises(InputError, match=r"no labelled image to tune on.*decoder\.epochs=0"):
         run(unlabelled, teacher, tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()  # known before a minute of work
 
 
 def test_a_teacher_that_sees_through_a_window_is_refused(tiny_run, cache, small_store, tmp_path):

@@ -59,9 +59,8 @@ def distill(
     The student begins with the teacher's prompt encoder and mask decoder, and sees images in the
     teacher's square (its fit); what surrounds them is black, whatever the teacher is shown. Stage 1
     (`out`/embedding) needs no labels, and takes images without any: the student's embedding is
-    regressed on the teacher's, cached once. Stage 2 (`out`/decoder) tunes with simulated prompts.
-    An interrupted run goes on where it stopped. With `ray` a Ray cluster fills the cache; its machines
-    see the same files under the same names, the cache among them.
+    regressed on the teacher's, cached once, with `ray` by a Ray cluster whose machines see the same
+    files. Stage 2 (`out`/decoder) tunes with simulated prompts. An interrupted run goes on.
 
     Returns:
         The run folder with base.safetensors and base.json, usable as `--base`.
@@ -71,31 +70,42 @@ def distill(
             `out` holds a run of other settings.
     """
     settings = load_recipe(DistillRecipe, recipe, overrides or [])
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     opened = [Store.open(path) for path in stores]
     master, master_card = _teacher(teacher)
     student = _student(settings)
-    if settings.embedding.epochs:
-        check_pair(student.model, master, settings.embedding)
+    _check(settings, opened, student.model, master)
     with locked(out):
         open_run(out, settings, opened, master_card)
-        model = student.model.to(device)
+        model = student.model.to("cuda" if torch.cuda.is_available() else "cpu")
         take_over_decoder(model, master)
         seeing = Seeing(fit=master_card.fit)
-        if settings.embedding.epochs and ray:
-            _fill_on_ray(settings, opened, teacher)
         if settings.embedding.epochs:
             everything = read_training(opened, model.input_size, replace(seeing, unlabelled=True))
-            _imitate(model, master.to(device), master_card, settings, *everything, out, report)
+            if ray:
+                _fill_on_ray(settings, opened, teacher)
+            _imitate(model, master, master_card, settings, *everything, out, report)
         if not settings.decoder.epochs:  # nobody will look at labels
             seeing = replace(seeing, unlabelled=True)
         planes = read_training(opened, model.input_size, seeing)
-        threshold = tune(model, settings, *planes, out, report)
-        save_base(out, model, _card(settings, student.card, master_card, opened, threshold))
+        limit = tune(model, settings, *planes, out, report)
+        save_base(out, model, _card(settings, student.card, master_card, opened, limit))
         if settings.decoder.epochs:
             draw_curves(out / "decoder")
             shutil.copyfile(out / "decoder" / "curves.png", out / "curves.png")
     return out
+
+
+def _check(settings: DistillRecipe, stores: list[Store], student: Sam, teacher: Sam) -> None:
+    """Refuse before hours of work what would fail after them."""
+    if settings.embedding.epochs:
+        check_pair(student, teacher, settings.embedding)
+    for part in ("train", "val") if settings.decoder.epochs else ():
+        if not any(s.meta(id).labelled for s in stores for id in s.splits.ids(part)):
+            problem = (
+                f"have no labelled image to {'tune on' if part == 'train' else 'validate with'}"
+            )
+            remedy = "add a store with labels, or set decoder.epochs=0: stage 1 needs none"
+            raise InputError(", ".join(str(store.path) for store in stores), problem, remedy)
 
 
 def _fill_on_ray(settings: DistillRecipe, stores: list[Store], teacher: str) -> None:
@@ -126,6 +136,7 @@ def _imitate(
     report: Report,
 ) -> None:
     """Stage 1: fill the cache of the teacher, regress the student on it."""
+    master.to(next(model.parameters()).device)
     shown = supervise(model, master, settings.embedding)
     cache = open_cache(card, model, settings.embedding)
     flips = settings.embedding.flips
