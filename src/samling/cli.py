@@ -1,6 +1,8 @@
 """The command line: parse, call a recipe, print. Heavy imports live inside the commands."""
 
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -329,6 +331,8 @@ def explain(error: Exception) -> str | None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit. What a user can mend is one line, never a traceback."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if threading.current_thread() is threading.main_thread():  # a cluster's "stop" is a person's
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(arguments or ["--help"], prog_name="samling", standalone_mode=False)
     except Exception as error:

@@ -1,8 +1,11 @@
+import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from samling.errors import InputError
 from samling.inference.backend import Encoding
 from samling.inference.live import AHEAD, CERTAIN, LiveSegmenter, Smoothing, ahead
 from samling.inference.segmenter import Segmenter
@@ -39,6 +42,21 @@ def test_a_fault_of_the_source_arrives_behind_the_frames_before_it():
         for item in ahead(source()):
             got.append(item)
     assert got == [1, 2]
+
+
+def test_a_stream_that_breaks_off_leaves_no_thread_at_work(painting_backend, make_card):
+    """A network that still computes while Python ends would abort the process."""
+    before = set(threading.enumerate())
+
+    def slow(frame):
+        time.sleep(0.05)
+        return painting_backend.encode(frame)
+
+    segmenter = Segmenter(SimpleNamespace(encode=slow, decode=None), make_card())
+    outside = Prompt(box=np.array([900.0, 900, 990, 990]))
+    with pytest.raises(InputError, match="lies outside"):
+        list(LiveSegmenter(segmenter, outside).stream(disc(x) for x in range(16, 48, 4)))
+    assert set(threading.enumerate()) <= before
 
 
 def test_every_frame_is_answered_in_order_with_the_masks_of_single_images(

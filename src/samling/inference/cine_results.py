@@ -36,7 +36,7 @@ class CineFolder:
     """Writes while frames come; nothing but one number per frame stays in memory.
 
     As a context: files get their names when it ends, also when the stream breaks off. Without a
-    frame there is nothing to name, and what an earlier stream left stays.
+    frame there is nothing to name: what an earlier stream left stays, and a new folder goes again.
 
     Args:
         folder: made if it is missing.
@@ -50,6 +50,7 @@ class CineFolder:
         self.folder, self.rate, self.spacing_mm = folder, rate, spacing_mm
         self._areas: list[float] = []
         self._video: cv2.VideoWriter | None = None
+        self._made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         # The container follows from the suffix, so the temporary name keeps it
         self._unfinished = folder / f".part.{VIDEO}"
@@ -103,6 +104,8 @@ class CineFolder:
         if not self._areas:
             Path(self._table.name).unlink(missing_ok=True)
             self._unfinished.unlink(missing_ok=True)
+            if self._made:
+                self.folder.rmdir()
             return
         with atomic_path(self.folder / TABLE) as temporary:
             Path(self._table.name).replace(temporary)

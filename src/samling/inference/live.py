@@ -1,6 +1,7 @@
 """Live: a stream of frames segmented while it runs; reading, encoding and decoding of masks overlap."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from queue import Full, Queue
 from threading import Event, Thread
@@ -21,16 +22,18 @@ CURRENT, PREVIOUS = 2 / 3, 1 / 3
 CERTAIN = 4.0
 """Logits are clipped to ± this before smoothing: a certain change of one frame is followed at once."""
 _LOOK_S = 0.1
+_PATIENCE_S = 5.0
 
 
-def ahead(items: Iterable[T], depth: int = AHEAD) -> Iterator[T]:
+def ahead(items: Iterable[T], depth: int = AHEAD) -> Generator[T, None, None]:
     """The same items; the next `depth` are computed in a thread while this one is used.
 
-    Whoever stops asking is not held up by a source that is still waiting, for a camera or a file.
+    Whoever stops asking waits for the item under way, but not for long: a camera or a file may never come.
     """
     ready: Queue[Any] = Queue(depth - 1)  # and one in the hand of the thread
     stopped = Event()
-    Thread(target=_fill, args=(items, ready, stopped), daemon=True).start()
+    thread = Thread(target=_fill, args=(items, ready, stopped), daemon=True)
+    thread.start()
     try:
         while not isinstance(item := ready.get(), _End):
             yield item
@@ -38,6 +41,7 @@ def ahead(items: Iterable[T], depth: int = AHEAD) -> Iterator[T]:
             raise item.fault
     finally:
         stopped.set()
+        thread.join(_PATIENCE_S)  # a network at work while Python ends would abort it
 
 
 @dataclass(frozen=True)
@@ -136,16 +140,19 @@ class LiveSegmenter:
         Raises:
             InputError: the prompt does not fit, or the size of frames changes under a followed object.
         """
-        for number, encoded in enumerate(ahead(map(self.segmenter.encode, ahead(frames)))):
-            if self._smoothing is not None:
-                self._smoothing.next_frame()
-            if self.prompt.automatic:
-                found = self.segmenter.segment_encoded(encoded, [self.prompt], self._smoothing)
-                yield LiveFrame(number, encoded.plane, tuple(found))
-            else:
-                followed, kind = self._follow(encoded)
-                one = self.segmenter.object_of(followed.mask, followed.quality, encoded, kind)
-                yield LiveFrame(number, encoded.plane, (one,), followed.needs_help)
+        with closing(ahead(map(self.segmenter.encode, ahead(frames)))) as encodings:
+            for number, encoded in enumerate(encodings):
+                yield self._live(number, encoded)
+
+    def _live(self, number: int, encoded: EncodedImage) -> LiveFrame:
+        if self._smoothing is not None:
+            self._smoothing.next_frame()
+        if self.prompt.automatic:
+            found = self.segmenter.segment_encoded(encoded, [self.prompt], self._smoothing)
+            return LiveFrame(number, encoded.plane, tuple(found))
+        followed, kind = self._follow(encoded)
+        one = self.segmenter.object_of(followed.mask, followed.quality, encoded, kind)
+        return LiveFrame(number, encoded.plane, (one,), followed.needs_help)
 
     def _follow(self, encoded: EncodedImage) -> tuple[Followed, PromptKind]:
         """The object, and the kind of prompt that found it.

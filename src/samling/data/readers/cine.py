@@ -155,6 +155,8 @@ def _dicom(path: Path, hounsfield: bool) -> Cine:
 
     header, first = read_header(path), read_dicom(path)
     _check_units(path, first, hounsfield)
+    if first.frames == 1:
+        raise InputError(path, "is a still: it has one frame", "use samling predict")
     rates = [header.get(name) for name in ("CineRate", "RecommendedDisplayFrameRate")]
     if header.get("FrameTime"):
         rates.insert(0, 1000 / max(float(header.FrameTime), 1e-3))
