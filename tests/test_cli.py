@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -389,21 +388,3 @@ def test_an_adapter_for_another_base(samling, tmp_path: Path) -> None:
         adapter={"kind": "lr", "train_decoder": False, "train_encoder": False},
     ).save(run / "adapter.json")
     assert_refused(samling("predict", run, image, "-o", tmp_path / "out"), "untrained", "f" * 12)
-
-
-def test_a_terminated_prediction_keeps_its_table(tmp_path: Path) -> None:
-    """SIGTERM, as a cluster or a service sends it: what is done is done, and in the table."""
-    for number in range(300):
-        png(tmp_path / "images" / f"{number:03}.png")
-    command = [sys.executable, "-m", "samling.cli", "predict", "base", str(tmp_path / "images")]
-    command += ["-o", str(tmp_path / "out"), "--box", "12,10,40,30"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 120
-    while not any((tmp_path / "out").glob("*_overlay.png")) and time.monotonic() < until:
-        time.sleep(0.05)
-    process.terminate()
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "Traceback" not in said
-    rows = (tmp_path / "out" / "results.csv").read_text(encoding="utf-8").splitlines()[1:]
-    assert 0 < len(rows) == len(list((tmp_path / "out").glob("*_overlay.png"))) < 300
