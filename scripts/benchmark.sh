@@ -2,6 +2,7 @@
 # All methods x six public sets x {tight box, box ± 10 %, one point, automatic}, on validation images, and two controls.
 # Resumable: run it again. Writes docs/results/benchmark.md.
 #   scripts/benchmark.sh FOLDER OUT           quick: one network for all sets, 128 px, 2 epochs; below an hour on 2 cores
+#   scripts/benchmark.sh FOLDER OUT seeds     BUSI alone with three seeds, 128 px, 4 epochs; some two hours
 #   scripts/benchmark.sh FOLDER OUT full      one network per set, 256 px, 15 epochs; BUSI with 3 seeds; nights, or a GPU
 # FOLDER has a folder per set (images/, masks/, meta.csv). After MINUTES (quick: 50) no further training is begun; what
 # is missing then is listed on the page, and made when the script is run again.
@@ -36,6 +37,22 @@ if [ "$size" = quick ]; then
   done
   python "$here/benchmark_plan.py" "$out" quick
   samling compare "$out/quick.yaml" -o "$out/quick" || true # what is missing is listed there
+elif [ "$size" = seeds ]; then
+  budget=(training.epochs=4 training.batch_size=8)
+  for seed in 0 1 2; do
+    begun "$out/runs/seeds-adapter-$seed" && samling adapt lg-medseg --data "$out/BUSI.h5" \
+      --out "$out/runs/seeds-adapter-$seed" "${budget[@]}" seed="$seed"
+  done
+  for kind in "${networks[@]}"; do
+    wide=()
+    [ "$kind" = nnunet ] && wide=(network.width=16)
+    for seed in 0 1 2; do
+      begun "$out/runs/seeds-$kind-$seed" && samling train "$kind" --data "$out/BUSI.h5" \
+        --out "$out/runs/seeds-$kind-$seed" network.input_size=128 "${wide[@]}" "${budget[@]}" seed="$seed"
+    done
+  done
+  python "$here/benchmark_plan.py" "$out" seeds
+  samling compare "$out/seeds.yaml" -o "$out/seeds" || true
 else
   for set in "${sets[@]}"; do
     seeds=(0)
@@ -57,4 +74,4 @@ fi
 python "$here/benchmark_controls.py" "$out"
 echo "$SECONDS" >>"$out/$size.seconds"
 trap - EXIT
-python "$here/benchmark_table.py" "$out" "$size"
+python "$here/benchmark_table.py" "$out"

@@ -1,4 +1,4 @@
-"""Write the plans that scripts/benchmark.sh compares: benchmark_plan.py OUT quick|full."""
+"""Write the plans that scripts/benchmark.sh compares: benchmark_plan.py OUT quick|seeds|full."""
 
 import sys
 from pathlib import Path
@@ -21,17 +21,20 @@ RULES = ["fill the box", "ellipse in the box", "Otsu in the box", "GrabCut in th
 
 
 def main(out: Path, size: str) -> None:
-    """One plan for the quick grid; for the full one BUSI alone, with three seeds, and the rest."""
+    """One plan for quick and seeds; for the full grid BUSI alone, with three seeds, and the rest."""
     if size == "quick":
-        _write(out, "quick", SETS, (0,), "")
+        _write(out, "quick", SETS, (0,), "{}")
         return
-    _write(out, "full-BUSI", SETS[:1], (0, 1, 2), "-{store}-{seed}")
-    _write(out, "full", SETS[1:], (0,), "-{store}-{seed}")
+    if size == "seeds":
+        _write(out, "seeds", SETS[:1], (0, 1, 2), "seeds-{}-{seed}")
+        return
+    _write(out, "full-BUSI", SETS[:1], (0, 1, 2), "{}-{store}-{seed}")
+    _write(out, "full", SETS[1:], (0,), "{}-{store}-{seed}")
 
 
-def _write(out: Path, name: str, sets: tuple[str, ...], seeds: tuple[int, ...], tail: str) -> None:
-    methods = {"base + LRAdapter": f"runs/adapter{tail}", "base": "base"}
-    methods |= {title: f"runs/{kind}{tail}" for title, kind in NETWORKS.items()}
+def _write(out: Path, name: str, sets: tuple[str, ...], seeds: tuple[int, ...], run: str) -> None:
+    methods = {"base + LRAdapter": "runs/" + run.replace("{}", "adapter"), "base": "base"}
+    methods |= {title: "runs/" + run.replace("{}", kind) for title, kind in NETWORKS.items()}
     plan: dict[str, Any] = {
         "name": f"Benchmark, {name}, validation images",
         "stores": {set_: f"{set_}.h5" for set_ in sets},

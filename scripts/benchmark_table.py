@@ -1,6 +1,6 @@
 """The tables of docs/results/benchmark.md from what scripts/benchmark.sh left.
 
-python scripts/benchmark_table.py OUT quick|full
+python scripts/benchmark_table.py OUT       every grid that is there
 """
 
 import io
@@ -21,38 +21,67 @@ PROTOCOLS = {
 BUDGETS = {
     "quick": "one network for all six sets, 2 epochs over their training images, batches of 8; networks "
     "from scratch at 128 px, the adapter at 256 px on the base, which has seen these images before",
+    "seeds": "BUSI alone, three seeds each (means over them), 4 epochs, batches of 8; networks from scratch at "
+    "128 px, the adapter at 256 px on the base, which has seen these images before",
     "full": "one network per set, 15 epochs, batches of 16, 256 px; BUSI with 3 seeds, the others with "
     "one; the base has seen these training images before",
 }
 
 
-def main(out: Path, size: str) -> None:
+PLANS = {"quick": ["quick"], "seeds": ["seeds"], "full": ["full-BUSI", "full"]}
+
+
+def main(out: Path) -> None:
     """Print the tables."""
-    plans = ["quick"] if size == "quick" else ["full-BUSI", "full"]
-    parts = [json.loads((out / plan / "comparison.json").read_text("utf-8")) for plan in plans]
+    for size, plans in PLANS.items():
+        paths = [out / plan / "comparison.json" for plan in plans]
+        if all(path.is_file() for path in paths):
+            _grid(out, size, [json.loads(path.read_text("utf-8")) for path in paths])
+    _controls(out)
+
+
+def _grid(out: Path, size: str, parts: list[dict[str, Any]]) -> None:
     seconds = sum(int(line) for line in (out / f"{size}.seconds").read_text("utf-8").split())
     machine = parts[0]["environment"]["machine"]
-    print(f"The {size} grid. Budget of everything trained: {BUDGETS[size]}.")
+    print(f"## The {size} grid\n\nBudget of everything trained: {BUDGETS[size]}.")
     print(f"All of it took {seconds / 60:.0f} minutes on {machine}.\n")
     for part in parts:
         for store, content in part["stores"].items():
             _store(store, content)
-    _cost(parts[0])
-    _controls(out)
+            _spread(content)
+    if size != "seeds":
+        _cost(parts[0])
     missing = [failure for part in parts for failure in part["failures"]]
     if missing:
-        print("## Not measured\n")
-        print("\n".join(f"- {failure}" for failure in missing))
+        print("### Not measured\n")
+        print("\n".join(f"- {failure}" for failure in missing) + "\n")
 
 
 def _store(store: str, content: dict[str, Any]) -> None:
     scores = {(s["method"], s["protocol"]): s for s in content["scores"]}
     methods = list(dict.fromkeys(method for method, _ in scores))
     counted = max((s["n"] for s in content["scores"]), default=0)
-    print(f"## {store}, {counted} images\n")
+    print(f"### {store}, {counted} images\n")
     print(f"| | {' | '.join(PROTOCOLS.values())} |\n| --- |{' --- |' * len(PROTOCOLS)}")
     for method in methods:
         cells = [_cell(scores.get((method, protocol))) for protocol in PROTOCOLS]
+        print(f"| {method} | {' | '.join(cells)} |")
+    print()
+
+
+def _spread(content: dict[str, Any]) -> None:
+    """Standard deviation of the mean from seed to seed, of what was trained."""
+    found: dict[str, dict[str, float]] = {}
+    for one in content.get("seed_spread", []):
+        found.setdefault(one["method"], {})[one["protocol"]] = one["deviation"]
+    if not found:
+        return
+    print(
+        "Standard deviation of that mean from seed to seed, in points of Dice (of boxes and points, where nothing is trained):\n"
+    )
+    print(f"| | {' | '.join(PROTOCOLS.values())} |\n| --- |{' --- |' * len(PROTOCOLS)}")
+    for method, values in found.items():
+        cells = [f"{100 * values[p]:.1f}" if p in values else "–" for p in PROTOCOLS]
         print(f"| {method} | {' | '.join(cells)} |")
     print()
 
@@ -67,7 +96,7 @@ def _cell(score: dict[str, Any] | None) -> str:
 def _cost(part: dict[str, Any]) -> None:
     costs = next(iter(part["stores"].values()))["costs"]
     print(
-        "## Cost\n\n| | weights, M | trained, M | GMACs | ms, median | p95 | memory, MB | file, MB |"
+        "### Cost\n\n| | weights, M | trained, M | GMACs | ms, median | p95 | memory, MB | file, MB |"
     )
     print("| --- |" + " --- |" * 7)
     for method, c in costs.items():
@@ -108,5 +137,5 @@ def _controls(out: Path) -> None:
 if __name__ == "__main__":
     made = io.StringIO()
     with redirect_stdout(made):
-        main(Path(sys.argv[1]), sys.argv[2])
+        main(Path(sys.argv[1]))
     write_between(PAGE.with_name("benchmark.md"), made.getvalue().strip())

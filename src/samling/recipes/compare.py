@@ -225,6 +225,10 @@ def _write_json(
                 "scores": [asdict(score) for score in part.scores],
                 "paired_tests": [asdict(test) for test in part.tests],
                 "costs": {method: asdict(cost) for method, cost in part.costs.items()},
+                "seed_spread": [
+                    {"protocol": protocol, "method": method, "deviation": value}
+                    for (protocol, method), value in part.spread.items()
+                ],
             }
             for part in parts
         },
