@@ -21,8 +21,8 @@ PROTOCOLS = {
 BUDGETS = {
     "quick": "one network for all six sets, 2 epochs over their training images, batches of 8; networks "
     "from scratch at 128 px, the adapter at 256 px on the base, which has seen these images before",
-    "seeds": "BUSI alone, three seeds each (means over them), 4 epochs, batches of 8; networks from scratch at "
-    "128 px, the adapter at 256 px on the base, which has seen these images before",
+    "seeds": "BUSI alone, three seeds each (means over them), 4 epochs, batches of 8; networks from scratch "
+    "at 128 px, the adapter at 256 px on the base, which has seen these images before",
     "full": "one network per set, 15 epochs, batches of 16, 256 px; BUSI with 3 seeds, the others with "
     "one; the base has seen these training images before",
 }
@@ -76,9 +76,7 @@ def _spread(content: dict[str, Any]) -> None:
         found.setdefault(one["method"], {})[one["protocol"]] = one["deviation"]
     if not found:
         return
-    print(
-        "Standard deviation of that mean from seed to seed, in points of Dice (of boxes and points, where nothing is trained):\n"
-    )
+    print("Standard deviation of that mean from seed to seed, in points of Dice:\n")
     print(f"| | {' | '.join(PROTOCOLS.values())} |\n| --- |{' --- |' * len(PROTOCOLS)}")
     for method, values in found.items():
         cells = [f"{100 * values[p]:.1f}" if p in values else "–" for p in PROTOCOLS]
