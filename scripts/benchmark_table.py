@@ -21,8 +21,8 @@ PROTOCOLS = {
 BUDGETS = {
     "quick": "one network for all six sets, 2 epochs over their training images, batches of 8; networks "
     "from scratch at 128 px, the adapter at 256 px on the base, which has seen these images before",
-    "seeds": "BUSI alone, three seeds each (means over them), 4 epochs, batches of 8; networks from scratch "
-    "at 128 px, the adapter at 256 px on the base, which has seen these images before",
+    "seeds": "BUSI alone, three seeds each (means over them), 4 epochs, batches of 8; networks from "
+    "scratch at 128 px, the adapter at 256 px on the base, which has seen these images before",
     "full": "one network per set, 15 epochs, batches of 16, 256 px; BUSI with 3 seeds, the others with "
     "one; the base has seen these training images before",
 }
