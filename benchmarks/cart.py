@@ -269,10 +269,9 @@ def processes(contenders: list[Contender], folder: Path, image: np.ndarray) -> l
         single = child(one, folder, 4, threads=1)[0][2]
         double = sum(row[2] for row in child(one, folder, 4, threads=1, count=2))
         path = Path(one.model)
-        size = (
-            sum(f.stat().st_size for f in path.glob("*")) / 1e6 if path.is_dir() else float("nan")
-        )
-        lines.append(f"| {one.name} | {cold:.2f} | {warm:.2f} | {memory:.0f} | {size:.1f} | {single:.1f} "
+        files = [file.stat().st_size for file in path.glob("*")] if path.is_dir() else []
+        size = f"{sum(files) / 1e6:.1f}" if files else "–"
+        lines.append(f"| {one.name} | {cold:.2f} | {warm:.2f} | {memory:.0f} | {size} | {single:.1f} "
                      f"| {double:.1f} |")  # fmt: skip
     return [*lines, ""]
 
