@@ -2,8 +2,8 @@
 
 python scripts/resume_check.py OUT [KILLS]     about ten minutes on 2 CPU cores for 20 kills
 
-Distils the base into a tiny student on phantoms, teacher's cache included: once undisturbed, then with kill -9
-at random moments, 20 times, and as often resumed. Each run that ends is compared, byte for byte.
+Distils the base into a tiny student on phantoms, teacher's cache included: once undisturbed, then with
+kill -9 at random moments, 20 times, and as often resumed. Each run that ends is compared, byte for byte.
 """
 
 import json
