@@ -53,16 +53,8 @@ def _trained(run: Path) -> str:
     if not path.is_file():
         return "–"
     with safe_open(path, framework="np") as stream:
-        count = sum(stream.get_slice(key).get_shape() and _size(stream.get_slice(key).get_shape()) or 1
-                    for key in stream.keys())  # fmt: skip  # noqa: SIM118
+        count = sum(stream.get_tensor(key).size for key in stream.keys())  # noqa: SIM118
     return f"{count:,}"
-
-
-def _size(shape: list[int]) -> int:
-    total = 1
-    for side in shape:
-        total *= side
-    return total
 
 
 if __name__ == "__main__":
