@@ -1,4 +1,4 @@
-"""The tables of docs/results/new-organ.md from what scripts/new_organ.sh left behind, written into the page.
+"""The tables of docs/results/new-organ.md, from what scripts/new_organ.sh left, written into the page.
 
 python scripts/new_organ_table.py OUT
 """
