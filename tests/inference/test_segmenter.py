@@ -184,6 +184,23 @@ def test_specks_outside_of_the_box_are_dropped():
     assert np.array_equal(regions_in_reach(mask, elsewhere), mask)
 
 
+@given(st.integers(0, 10_000), st.floats(0.02, 0.5))
+def test_regions_in_reach_are_those_that_scipy_finds(seed, share):
+    rng = np.random.default_rng(seed)
+    mask = ndimage.binary_dilation(rng.random((24, 32)) < share / 8, iterations=2)
+    x0, x1 = sorted(rng.uniform(-2, 34, 2))
+    y0, y1 = sorted(rng.uniform(-2, 26, 2))
+    numbers, _ = ndimage.label(mask, np.ones((3, 3)))
+    rows, columns = (
+        slice(max(0, int(np.floor(y0))), max(0, int(np.ceil(y1)))),
+        slice(max(0, int(np.floor(x0))), max(0, int(np.ceil(x1)))),
+    )
+    touched = set(numbers[rows, columns].ravel()) - {0}
+    wanted = np.isin(numbers, list(touched)) if touched else mask
+    found = regions_in_reach(mask, np.array([x0, y0, x1, y1]))
+    np.testing.assert_array_equal(found, wanted)
+
+
 def test_a_window_in_the_card_is_what_the_model_sees(painter, make_card):
     seen = []
 

@@ -48,6 +48,8 @@ class OpenVinoGraph:
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
+            # bound to cores, two processes would share one and leave the others idle
+            "ENABLE_CPU_PINNING": False,
             "INFERENCE_PRECISION_HINT": "bf16" if able else "f32",
         }
         try:

@@ -19,14 +19,22 @@ def regions_in_reach(mask: NDArray[np.bool_], box: NDArray[np.float64]) -> NDArr
 
     A stray speck far from the box would change the object's diameter, not its nature.
     """
-    count, regions = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    if (around := box_around(mask)) is None:
+        return mask
+    left, top, right, bottom = around  # only there anything is to be told apart
+    part = mask[top:bottom, left:right]
+    count, regions = cv2.connectedComponents(part.astype(np.uint8), connectivity=8)
     if count <= 2:
         return mask
-    x0, y0 = np.floor(box[:2]).astype(int).clip(0)
-    x1, y1 = np.ceil(box[2:]).astype(int)
+    x0, y0 = (np.floor(box[:2]).astype(int) - (left, top)).clip(0)
+    x1, y1 = (np.ceil(box[2:]).astype(int) - (left, top)).clip(0)
     reached = np.unique(regions[y0:y1, x0:x1])
     reached = reached[reached > 0]
-    return np.isin(regions, reached) if len(reached) else mask
+    if not len(reached):
+        return mask
+    kept = np.zeros_like(mask)
+    kept[top:bottom, left:right] = np.isin(regions, reached)
+    return kept
 
 
 def box_around(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:

@@ -91,18 +91,17 @@ class Frame:
         """
         matrix = self._original_to_grid(logits.shape[-1] / self.size, logits.shape[-2] / self.size)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        planes = [
+        whole = np.empty((len(logits), self.height, self.width), dtype=np.float32)
+        for plane, found in zip(logits, whole, strict=True):
             cv2.warpAffine(
                 np.ascontiguousarray(plane, dtype=np.float32),
                 matrix,
                 (self.width, self.height),
+                dst=found,
                 flags=flags,
                 borderMode=cv2.BORDER_REPLICATE,
             )
-            for plane in logits
-        ]
-        empty = np.zeros((0, self.height, self.width), dtype=np.float32)
-        return np.stack(planes).astype(np.float32, copy=False) if planes else empty
+        return whole
 
     def _original_to_grid(self, grid_x: float, grid_y: float) -> NDArray[np.float64]:
         """(2, 3) affine map from original pixel indices to indices of a grid over the square."""
