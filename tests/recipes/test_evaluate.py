@@ -199,6 +199,15 @@ def test_another_split_of_the_training_data_is_a_leak(tiny_store, out, load, mod
     evaluate("fine", tiny_store, out, "val", ["box"], load=load)
 
 
+def test_what_flatters_the_scores_follows_the_first_of_them(tiny_store, out, load, models) -> None:
+    models["well-read"] = Segmenter(DarkBackend(0.3), card(trained_on=("busi", "ddti")))
+    report = evaluate("well-read", tiny_store, out, "val", ["box"], load=load)
+    (caveat,) = [note for note in results(out)["notes"] if "busi, ddti" in note]
+    lead = report.read_text(encoding="utf-8").partition('<p class="lead">')[2].partition("</p>")[0]
+    assert lead.endswith(caveat) and "mean Dice" in lead
+    assert (out / "table.md").read_text(encoding="utf-8").startswith(caveat)  # what is printed
+
+
 @pytest.mark.parametrize(
     ("split", "protocols", "words"),
     [("train", ["box"], "--split"), ("val", ["boxes"], "--prompts"), ("val", [], "--prompts"),
