@@ -115,6 +115,7 @@ def test_everything_is_written(tiny_store: Path, out: Path, load, models) -> Non
     assert any("images/s" in line for line in said)
     html = report.read_text(encoding="utf-8")
     assert html.count("data:image/jpeg;base64,") == 3
+    assert "Mask threshold" in html and "+0.00 (logit)" in html
     assert "ellipse in the box" in html and found["store"]["content_hash"] in html
 
 

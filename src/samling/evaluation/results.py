@@ -87,6 +87,7 @@ def provenance(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("Model", f"{model['name']}, base {model['base']}"),
         ("Base weights", f"sha256 {model['base_sha256']}"),
         ("Adapter", ", ".join(f"{key} {value}" for key, value in adapter.items()) or "none"),
+        ("Mask threshold", f"{model['mask_threshold']:+.2f} (logit)"),
         ("Trained on", ", ".join(model["trained_on"]) or "not stated"),
         ("Licence of the model", model["licence"]),
         ("Data", f"{store['name']}, content {store['content_hash']}"),
