@@ -200,6 +200,13 @@ def test_another_split_of_the_training_data_is_a_leak(tiny_store, out, load, mod
     evaluate("fine", tiny_store, out, "val", ["box"], load=load)
 
 
+def test_damaged_pictures_are_in_the_table_with_intervals(tiny_store, out, load) -> None:
+    evaluate("boxes", tiny_store, out, "val", ["box~shadow2"], load=load)
+    for name in ("table.md", "report.html"):
+        text = (out / name).read_text(encoding="utf-8")
+        assert "Mean Dice (95% interval) on damaged pictures" in text and "shadow" in text
+
+
 def test_what_flatters_the_scores_follows_the_first_of_them(tiny_store, out, load, models) -> None:
     models["well-read"] = Segmenter(DarkBackend(0.3), card(trained_on=("busi", "ddti")))
     report = evaluate("well-read", tiny_store, out, "val", ["box"], load=load)

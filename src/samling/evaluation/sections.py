@@ -216,7 +216,10 @@ def _robustness(evaluation: Evaluation) -> list[Picture]:
 def _damaged(evaluation: Evaluation) -> list[Table | Picture]:
     if evaluation.damage is None or evaluation.damage_curves is None:
         return []
-    caption = "Mean Dice against the level of each damage; labels and prompts unchanged."
+    caption = (
+        "Mean Dice with its 95% interval against the level of each damage; labels and prompts "
+        "unchanged."
+    )
     return [evaluation.damage, Picture(evaluation.damage_curves, "Dice against damage", caption)]
 
 
