@@ -1,9 +1,13 @@
 """Damage: each does what it says, leaves the scale alone, and is asked for by a protocol's name."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from samling.errors import InputError
+from samling.evaluation import plots
 from samling.evaluation.damage import DAMAGES, damaged, divided
 from samling.evaluation.plots import damage_curve, draw_damage
 from samling.evaluation.protocols import DAMAGED, expand, kind_of
@@ -68,10 +72,44 @@ def test_the_table_and_the_curve_start_from_the_picture_as_it_was(tmp_path) -> N
     table = damage_table(scores)
     assert table is not None
     assert table.rows == (("m", "tight box", "gain", "0.900", "0.800", "–", "0.400"),)
-    assert damage_curve(scores, "m", "gain") == [(0, 0.9), (1, 0.8), (3, 0.4)]
+    curve = damage_curve(scores, "m", "gain")
+    assert [(level, dice.mean) for level, dice in curve] == [(0, 0.9), (1, 0.8), (3, 0.4)]
     assert [s.protocol for s in undamaged(scores)] == ["box", "auto"]
     assert draw_damage(scores, tmp_path / "d.png") is not None and (tmp_path / "d.png").is_file()
     assert damage_table(scores[:2]) is None and draw_damage(scores[:2], tmp_path / "e.png") is None
+
+
+def test_dice_on_damaged_pictures_has_its_interval() -> None:
+    rows = [
+        Row(str(n), str(n), "", "m", protocol, True, 1, dice=n / 10)
+        for n in range(10)
+        for protocol in ("box", "box~gain1")
+    ]
+    table = damage_table(summarise(rows))
+    assert table is not None and "95% interval" in table.caption
+    for cell in (table.rows[0][3], table.rows[0][4]):
+        mean, low, high = (float(v) for v in re.fullmatch(r"(.+) \((.+)–(.+)\)", cell).groups())
+        assert low < mean == 0.45 < high
+
+
+@pytest.mark.parametrize("words", ["ellipse in the box", "light base, without its adapter " * 3])
+def test_the_legend_is_inside_the_picture(tmp_path, monkeypatch, words) -> None:
+    pytest.importorskip("matplotlib")
+    drawn = []
+    monkeypatch.setattr(plots, "_saved", lambda figure, path: drawn.append(figure) or path)
+    scores = [
+        replace(score(protocol, 0.5), method=f"{words} {n}")
+        for protocol in ("box", "box~gain1")
+        for n in range(5)
+    ]
+    draw_damage(scores, tmp_path / "d.png")
+    (figure,) = drawn
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    box, whole = legend.get_window_extent(), figure.bbox
+    assert box.x0 >= 0 and box.x1 <= whole.x1 + 1 and box.y1 <= whole.y1 + 1
+    panel = figure.axes[0].get_window_extent()
+    assert panel.height > 100 and panel.y1 <= box.y0
 
 
 @pytest.mark.parametrize("name", [f"{kind}2" for kind in DAMAGES])

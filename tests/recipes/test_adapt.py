@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -218,6 +219,36 @@ def test_the_base_competes_where_that_is_fair(small_store):
     assert adapting._competes(settings, stores, able.model_copy(update=same))
     none = load_recipe(AdaptRecipe, "lg-medseg", [*SMALL, "training.epochs=0"])
     assert not adapting._competes(none, stores, able)
+
+
+@pytest.mark.parametrize(
+    ("cut", "changes", "words"),
+    [
+        (-0.25, {}, "weights and mask threshold are the base's"),
+        (-1.25, {}, "only the mask threshold differs from the base's"),
+        (-1.25, {"clahe": True}, "shown to them in another way"),
+    ],
+)
+def test_what_was_not_learned_is_told(small_store, tmp_path, monkeypatch, cut, changes, words):
+    said = []
+    base = load_base("untrained")
+    shown = base.card.model_copy(
+        update={"mask_threshold": -0.25, "fit": "pad", "padding": "black"}
+        | {"token_padding": "points"}
+        | changes
+    )
+    monkeypatch.setattr(adapting, "load_base", lambda name: replace(base, card=shown))
+
+    def kept(*arguments, save_best, **others):
+        save_best()
+        return False
+
+    monkeypatch.setattr(adapting, "run_training", kept)
+    monkeypatch.setattr(adapting, "calibrate", lambda *_, start, **__: cut)
+    monkeypatch.setattr(adapting, "draw_curves", lambda out: None)
+    adapt("lg-medseg", [small_store], tmp_path / "run", "untrained", SMALL, report=said.append)
+    assert said[-1].startswith("nothing was learned") and words in said[-1]
+    assert Card.read(tmp_path / "run" / "adapter.json").mask_threshold == cut
 
 
 def test_a_class_that_no_label_shows_is_refused_before_anything_is_written(small_store, tmp_path):

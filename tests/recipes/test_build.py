@@ -120,6 +120,16 @@ def test_unknown_bases_are_refused_with_the_known_ones(name, tmp_path, monkeypat
             loader(name)
 
 
+def test_a_folder_around_runs_is_told_from_a_name(tiny_run, tmp_path):
+    (tmp_path / "runs" / "notes").mkdir(parents=True)
+    for loader in (load_base, load_torch):
+        with pytest.raises(InputError, match="holds no run. Remedy: name a run's folder, .*base"):
+            loader(str(tmp_path / "runs"))
+    shutil.copytree(tiny_run, tmp_path / "runs" / "mine")
+    with pytest.raises(InputError, match=r"holds no run. Remedy: name one of .*runs/mine\.$"):
+        load_torch(str(tmp_path / "runs"))
+
+
 def test_the_base_that_looks_closer_has_the_same_weights():
     """A box is answered as by the base on a crop of three times the box: worked out by hand."""
     near, far = load("base-zoom"), load("base")

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,14 +18,28 @@ from samling.recipes.predict import predict
 
 
 @pytest.fixture(scope="module")
-def held_out(tiny_store, tmp_path_factory):
-    """The phantoms again, all but two for validation."""
-    store = Store.open(tiny_store)
-    splits = Splits.of({"train": store.ids[:2], "val": store.ids[2:]})
-    path = tmp_path_factory.mktemp("store") / "held.h5"
-    cases = [store.case(id) for id in store.ids]
-    write_store(path, cases, splits, name="held", classes=store.classes, licence=store.licence)
-    return path
+def hold_out(tiny_store, tmp_path_factory):
+    """Write the phantoms again, so many times, all but two for validation; every one is a patient."""
+
+    def write(times):
+        store = Store.open(tiny_store)
+        cases = [
+            replace(store.case(id), id=f"{id}-{n}", group=f"{id}-{n}")
+            for n in range(times)
+            for id in store.ids
+        ]
+        ids = [case.id for case in cases]
+        path = tmp_path_factory.mktemp("store") / "held.h5"
+        splits = Splits.of({"train": ids[:2], "val": ids[2:]})
+        write_store(path, cases, splits, name="held", classes=store.classes, licence=store.licence)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def held_out(hold_out):
+    return hold_out(4)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +84,29 @@ def test_masks_do_not_change(calibrated, tiny_run) -> None:
         samling.load(r).predict(image, boxes=[[5, 5, 40, 40]]) for r in (tiny_run, calibrated)
     )
     assert np.array_equal(one[0], other[0]) and np.array_equal(one[1], other[1])
+
+
+def test_too_few_objects_are_refused_and_nothing_is_installed(tiny_run, hold_out, tmp_path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    before = {file: file.read_bytes() for file in run.rglob("*.json")}
+    with pytest.raises(InputError, match=r"box: \d+ objects .* 10 are needed.*more validation"):
+        calibrate(run, hold_out(1))
+    assert {file: file.read_bytes() for file in run.rglob("*.json")} == before
+
+
+def test_automatic_mode_that_finds_little_goes_without(tmp_path) -> None:
+    from samling.recipes.calibrate import Answered, Half, _with_enough
+
+    said: list[str] = []
+    asked = [Answered(str(n), "box", 0.9, 0.9) for n in range(10)]
+    half = Half([*asked, *(Answered(str(n), "automatic", 0.9, 0.9) for n in range(9))], [], [])
+    assert _with_enough(half, ["box", "automatic"], 0.9, tmp_path, said.append) == ["box"]
+    assert "automatic: 9 objects" in said[0]
+    with pytest.raises(InputError, match="box: 10 objects .* 19 are needed for an interval of 95%"):
+        _with_enough(half, ["box"], 0.95, tmp_path, said.append)
+    with pytest.raises(InputError, match="automatic: 9 objects"):
+        _with_enough(half, ["automatic"], 0.9, tmp_path, said.append)
 
 
 def test_a_name_has_no_card_to_write(tiny_store, tmp_path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -320,3 +321,49 @@ def test_the_plan_in_the_documentation_is_one(tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_text(text.split("```yaml")[1].split("```")[0], encoding="utf-8")
     plan = read_plan(tmp_path / "plan.yaml")
     assert plan.seeds == (0, 1, 2) and set(plan.baselines) == set(BASELINES)
+
+
+def test_what_flatters_stands_beside_the_answer_also_of_a_resumed_comparison(
+    write, out, load, models
+) -> None:
+    seen = {"trained_on": ("busi", "ddti")}
+    models |= {"base": Dark(0.9, **seen), "adapted": Dark(0.8, **seen), "fresh": Dark(0.7)}
+    plan = write(methods={"light base": "base", "adapted": "adapted", "scratch": "fresh"})
+    said = "light base, adapted were trained on busi, ddti: if images of those sets are in tiny"
+
+    def pages() -> None:
+        html = (out / "report.html").read_text(encoding="utf-8")
+        lead = html.partition('<p class="lead">')[2].partition("</p>")[0]
+        assert "leads" in lead and lead.count(said) == 1 and "scratch were" not in lead
+        text = (out / "tables.md").read_text(encoding="utf-8")
+        assert text.index(said) < text.index("##")
+        assert found(out)["caveats"][0].startswith(said)
+
+    compare(plan, out, load=load)
+    pages()
+    measured = {name: model.encoded for name, model in models.items()}
+    compare(plan, out, load=load)
+    pages()
+    for cell in (out / "cells").iterdir():  # as they were before they knew
+        content = json.loads(cell.read_text())
+        del content["trained_on"]
+        cell.write_text(json.dumps(content))
+    compare(plan, out, load=load)
+    pages()
+    assert {name: model.encoded for name, model in models.items()} == measured
+
+
+def test_a_split_that_leaks_is_named(write, out, load, tiny_store, tmp_path) -> None:
+    from samling.data.splits import Splits
+    from samling.data.store import Store, write_store
+
+    store = Store.open(tiny_store)
+    ids = list(store.ids)
+    cases = [replace(store.case(id), group="one patient") for id in ids]
+    splits = Splits.of({"train": ids[:2], "val": ids[2:5], "test": ids[5:]})
+    leaky = tmp_path / "leaky.h5"
+    write_store(leaky, cases, splits, name="x", classes=store.classes, licence="CC0")
+    compare(write(stores={"mine": str(leaky)}), out, load=load)
+    for name in ("report.html", "tables.md"):
+        text = (out / name).read_text(encoding="utf-8")
+        assert "1 groups (patients) of mine are in several parts of its split" in text

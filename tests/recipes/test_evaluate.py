@@ -115,6 +115,7 @@ def test_everything_is_written(tiny_store: Path, out: Path, load, models) -> Non
     assert any("images/s" in line for line in said)
     html = report.read_text(encoding="utf-8")
     assert html.count("data:image/jpeg;base64,") == 3
+    assert "Mask threshold" in html and "+0.00 (logit)" in html
     assert "ellipse in the box" in html and found["store"]["content_hash"] in html
 
 
@@ -197,6 +198,22 @@ def test_another_split_of_the_training_data_is_a_leak(tiny_store, out, load, mod
     fine = card(trained_on=("other", "tiny"), split_hash=f"{'f' * 64}+{right}")
     models["fine"] = Segmenter(DarkBackend(0.3), fine)
     evaluate("fine", tiny_store, out, "val", ["box"], load=load)
+
+
+def test_damaged_pictures_are_in_the_table_with_intervals(tiny_store, out, load) -> None:
+    evaluate("boxes", tiny_store, out, "val", ["box~shadow2"], load=load)
+    for name in ("table.md", "report.html"):
+        text = (out / name).read_text(encoding="utf-8")
+        assert "Mean Dice (95% interval) on damaged pictures" in text and "shadow" in text
+
+
+def test_what_flatters_the_scores_follows_the_first_of_them(tiny_store, out, load, models) -> None:
+    models["well-read"] = Segmenter(DarkBackend(0.3), card(trained_on=("busi", "ddti")))
+    report = evaluate("well-read", tiny_store, out, "val", ["box"], load=load)
+    (caveat,) = [note for note in results(out)["notes"] if "busi, ddti" in note]
+    lead = report.read_text(encoding="utf-8").partition('<p class="lead">')[2].partition("</p>")[0]
+    assert lead.endswith(caveat) and "mean Dice" in lead
+    assert (out / "table.md").read_text(encoding="utf-8").startswith(caveat)  # what is printed
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from samling.data.splits import Splits
 from samling.data.store import Store, write_store
 from samling.errors import InputError
 from samling.models.sam import Sam
+from samling.recipes import prompted_training
 from samling.recipes.build import trainee
 from samling.recipes.prompted_training import calibrate, read_training, run_training
 
@@ -102,10 +103,25 @@ def test_calibration_chooses_a_threshold_and_changes_no_weight(tmp_path):
     made, said = start(train_decoder=True), []
     train(made, settings(prompts=["box"]), tmp_path)
     before = made.state()
-    threshold = calibrate(made, settings(prompts=["box"]), planes(3), seed=0, report=said.append)
+    threshold = calibrate(made, settings(prompts=["box"]), planes(20), seed=0, report=said.append)
     assert -2 <= threshold <= 2
     assert said[0].startswith(f"mask threshold {threshold:+.2f}")
     assert all(torch.equal(made.state()[key], value) for key, value in before.items())
+
+
+def test_few_images_choose_no_threshold():
+    said = []
+    cut = calibrate(start(), settings(), planes(19), seed=0, report=said.append, start=-0.25)
+    assert cut == -0.25
+    assert "-0.25, as at the start" in said[0] and "19 labelled validation images" in said[0]
+
+
+@pytest.mark.parametrize(("best", "beyond"), [(-2.0, True), (2.0, True), (1.75, False)])
+def test_the_end_of_the_range_of_thresholds_is_told(monkeypatch, best, beyond):
+    said = []
+    monkeypatch.setattr(prompted_training, "best_threshold", lambda *_: (best, 0.5, 0.6))
+    assert calibrate(start(), settings(), planes(20), seed=0, report=said.append) == best
+    assert ("end of the range" in said[0]) == beyond
 
 
 @pytest.mark.parametrize("kind", ["adam", "adamw"])

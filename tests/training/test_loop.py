@@ -60,10 +60,12 @@ class Toy:
 
     def fit(self, folder, report=lambda _: None, rate=0.1, compete=False):
         schedule = Schedule(rate, 3 * EPOCHS, warmup_steps=2, cosine=True)
-        return fit(
+        fitted = fit(
             self.task(), self.optimizer, schedule, folder,
             epochs=EPOCHS, progress=report, clip=1.0, compete=compete,
         )  # fmt: skip
+        self.learned = fitted.learned
+        return fitted.rows
 
 
 def without_times(rows):
@@ -180,13 +182,14 @@ def test_training_that_only_harms_keeps_the_weights_of_the_start(tmp_path):
     again = Toy()
     again.fit(tmp_path, said.append, compete=True)
     assert again.best == [] and "its weights are kept" in said[-1], "known after resuming, too"
+    assert not toy.learned and not again.learned
 
 
 def test_training_that_helps_beats_the_start(tmp_path):
     toy, said = Toy(), []
     rows = toy.fit(tmp_path, said.append, compete=True)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
-    assert len(toy.best) > 1 and "kept" not in said[-1]
+    assert len(toy.best) > 1 and "kept" not in said[-1] and toy.learned
 
 
 def test_the_row_of_an_epoch(tmp_path):

@@ -38,11 +38,7 @@ def draw_robustness(scores: Sequence[Score], path: Path) -> Path | None:
         return None
     figure, axes = _figure(7.5, 4.2)
     for number, (method, points) in enumerate(curves.items()):
-        levels = [level for level, _ in points]
-        style = _style(number)
-        axes.plot(levels, [dice.mean for _, dice in points], label=method, **style)
-        low, high = [dice.low for _, dice in points], [dice.high for _, dice in points]
-        axes.fill_between(levels, low, high, color=style["color"], alpha=0.12, linewidth=0)
+        _plot_band(axes, points, method, number)
     axes.set(xlabel="each side of the box moved by up to ± %", ylabel="mean Dice")
     axes.set_xticks(sorted({level for points in curves.values() for level, _ in points}))
     axes.legend(frameon=False, fontsize=9)
@@ -120,7 +116,7 @@ def draw_cost(points: Sequence[Priced], path: Path, title: str = "") -> Path | N
 
 
 def draw_damage(scores: Sequence[Score], path: Path) -> Path | None:
-    """Dice against the level of each damage, a panel each; None if no damage was asked for."""
+    """Dice against the level of each damage, a panel each, with 95% bands; None if none was asked for."""
     names = list(dict.fromkeys(d[:-1] for s in scores if (d := divided(s.protocol)[1])))
     if not names:
         return None
@@ -129,9 +125,7 @@ def draw_damage(scores: Sequence[Score], path: Path) -> Path | None:
     methods = list(dict.fromkeys(score.method for score in scores))
     for axes, name in zip(figure.axes, names, strict=False):
         for number, method in enumerate(methods):
-            points = damage_curve(scores, method, name)
-            levels, dice = [level for level, _ in points], [value for _, value in points]
-            axes.plot(levels, dice, label=method, **_style(number))
+            _plot_band(axes, damage_curve(scores, method, name), method, number)
         axes.set(title=name, xticks=range(4))
     for axes in figure.axes[len(names) :]:
         axes.remove()
@@ -141,17 +135,32 @@ def draw_damage(scores: Sequence[Score], path: Path) -> Path | None:
         axes.set_ylim(low, high)
     figure.supxlabel("level of damage")
     figure.supylabel("mean Dice")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=3,
-                  frameon=False, fontsize=8)  # fmt: skip
+    _legend_above(figure, len(methods))
     return _saved(figure, path)
 
 
-def damage_curve(scores: Sequence[Score], method: str, name: str) -> list[tuple[int, float]]:
+def _legend_above(figure: Any, count: int) -> None:
+    """A legend in as many columns as fit; the figure grows by its height."""
+    shown = figure.axes[0].get_legend_handles_labels()
+    for columns in range(count, 0, -1):
+        legend = figure.legend(
+            *shown, loc="outside upper left", ncols=columns, frameon=False, fontsize=8
+        )
+        box = legend.get_window_extent()
+        width, height = box.width / figure.dpi + 0.2, box.height / figure.dpi  # inches
+        if width <= figure.get_figwidth() or columns == 1:
+            break
+        legend.remove()
+    figure.set_size_inches(max(figure.get_figwidth(), width), figure.get_figheight() + height)
+
+
+def damage_curve(scores: Sequence[Score], method: str, name: str) -> list[tuple[int, Interval]]:
     """(level, mean Dice) of one damage, from level 0, the picture as it was."""
-    own = [(divided(s.protocol), s.dice.mean) for s in scores if s.method == method and s.dice]
+    own = [(divided(s.protocol), s.dice) for s in scores if s.method == method and s.dice]
     prompts = {prompt for (prompt, damage), _ in own if damage}
     clean = [(0, value) for (prompt, damage), value in own if not damage and prompt in prompts]
-    return sorted(clean + [(int(d[-1]), value) for (_, d), value in own if d and d[:-1] == name])
+    damaged = [(int(d[-1]), value) for (_, d), value in own if d and d[:-1] == name]
+    return sorted(clean + damaged, key=lambda point: point[0])
 
 
 def draw_reliability(diagrams: Mapping[str, Reliability], path: Path) -> Path:
@@ -187,6 +196,13 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tup
         one.grid(alpha=0.3)
         one.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _plot_band(axes: Any, points: Sequence[tuple[int, Interval]], label: str, number: int) -> None:
+    levels, style = [level for level, _ in points], _style(number)
+    axes.plot(levels, [dice.mean for _, dice in points], label=label, **style)
+    low, high = [dice.low for _, dice in points], [dice.high for _, dice in points]
+    axes.fill_between(levels, low, high, color=style["color"], alpha=0.12, linewidth=0)
 
 
 def _style(number: int) -> dict[str, Any]:

@@ -52,14 +52,14 @@ def as_json(facts: dict[str, Any], evaluation: Evaluation) -> str:
         "scores": [asdict(score) for score in evaluation.scores],
         "by_category": {name: [asdict(s) for s in scores] for name, scores in divided.items()},
         "paired_tests": [asdict(test) for test in evaluation.tests],
-        "notes": list(evaluation.notes),
+        "notes": [*evaluation.caveats, *evaluation.notes],
         "definitions": DEFINITIONS,
     }
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def as_markdown(evaluation: Evaluation) -> str:
-    """table.md: the report's tables and notes."""
+    """table.md: what flatters the figures, the report's tables, notes."""
     divided = by_category(evaluation.rows, evaluation.model, over=evaluation.over)
     tables = [
         headline(evaluation.scores, evaluation.model, evaluation.over),
@@ -67,9 +67,11 @@ def as_markdown(evaluation: Evaluation) -> str:
         clicks_table(evaluation.scores, evaluation.model, evaluation.over),
         paired_table(evaluation.tests, evaluation.over),
         automatic(evaluation.scores),
+        evaluation.damage,
         category_table(divided),
     ]
-    parts = [markdown(table) for table in tables if table]
+    parts = [f"{caveat}\n" for caveat in evaluation.caveats]
+    parts += [markdown(table) for table in tables if table]
     if evaluation.notes:
         parts.append("".join(f"- {note}\n" for note in evaluation.notes))
     return "\n".join(parts)
@@ -85,6 +87,7 @@ def provenance(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("Model", f"{model['name']}, base {model['base']}"),
         ("Base weights", f"sha256 {model['base_sha256']}"),
         ("Adapter", ", ".join(f"{key} {value}" for key, value in adapter.items()) or "none"),
+        ("Mask threshold", f"{model['mask_threshold']:+.2f} (logit)"),
         ("Trained on", ", ".join(model["trained_on"]) or "not stated"),
         ("Licence of the model", model["licence"]),
         ("Data", f"{store['name']}, content {store['content_hash']}"),

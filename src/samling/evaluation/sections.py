@@ -41,7 +41,8 @@ class Evaluation:
         given: the model as the user named it, for the commands.
         split: `val` or `test`.
         store: name of the data set. store_file: as the user named it.
-        notes: what could not be measured, and why; warnings.
+        notes: what could not be measured, and why.
+        caveats: sentences on what flatters the figures; they follow the first of them.
         provenance: names and values, as text.
         sheets: best, median, worst -> PNG.
         curves: PNG, or None.
@@ -65,6 +66,7 @@ class Evaluation:
     damage: Table | None = None
     damage_curves: Path | None = None
     over: MeanOver = "image"
+    caveats: Sequence[str] = ()
 
     @property
     def main(self) -> Score | None:
@@ -80,16 +82,17 @@ class Evaluation:
 
 
 def lead(evaluation: Evaluation) -> str:
-    """The answer in two sentences."""
+    """The answer in two sentences, and what flatters it."""
     main, name = evaluation.main, evaluation.model
     if main is None or main.dice is None or main.hd95_px is None:
         return f"{name} was measured on {evaluation.store}, but no image of the split counts."
     part = "validation" if evaluation.split == "val" else "test"
-    return (
+    found = (
         f"On {main.n} {part} images of {evaluation.store}, asked with {_asked(main.protocol)}, "
         f"{name} reaches a mean Dice of {main.dice.mean:.3f} (95% interval {main.dice.low:.3f} to "
         f"{main.dice.high:.3f}); its outline is {main.hd95_px.mean:.1f} px off (HD95)."
     )
+    return " ".join([found, *evaluation.caveats])
 
 
 def sections(evaluation: Evaluation) -> list[Section]:
@@ -213,7 +216,10 @@ def _robustness(evaluation: Evaluation) -> list[Picture]:
 def _damaged(evaluation: Evaluation) -> list[Table | Picture]:
     if evaluation.damage is None or evaluation.damage_curves is None:
         return []
-    caption = "Mean Dice against the level of each damage; labels and prompts unchanged."
+    caption = (
+        "Mean Dice with its 95% interval against the level of each damage; labels and prompts "
+        "unchanged."
+    )
     return [evaluation.damage, Picture(evaluation.damage_curves, "Dice against damage", caption)]
 
 

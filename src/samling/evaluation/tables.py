@@ -219,13 +219,16 @@ def damage_table(scores: Sequence[Score]) -> Table | None:
             method,
             describe(prompt),
             name,
-            _mean(clean.dice, 3) if (clean := whole.get((method, prompt))) else "–",
-            *(_mean(levels[n].dice, 3) if n in levels else "–" for n in "123"),
+            _with_interval(clean.dice) if (clean := whole.get((method, prompt))) else "–",
+            *(_with_interval(levels[n].dice) if n in levels else "–" for n in "123"),
         )
         for (method, prompt, name), levels in found.items()
     )
     header = ("Method", "Prompt", "Damage", "As it was", "Level 1", "Level 2", "Level 3")
-    caption = "Mean Dice on damaged pictures, labels and prompts unchanged; see docs/metrics.md."
+    caption = (
+        "Mean Dice (95% interval) on damaged pictures, labels and prompts unchanged; see "
+        "docs/metrics.md."
+    )
     return Table(header, rows, caption, text_columns=(0, 1, 2))
 
 

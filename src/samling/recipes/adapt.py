@@ -32,6 +32,9 @@ from samling.recipes.run_folder import draw_curves, open_run
 from samling.training.checkpoint import locked
 from samling.training.distributed import together, wait_for_others
 
+SHOWN = ("zoom", "fit", "padding", "token_padding", "window_hu", "clahe", "slices")
+"""Of a card: how images and prompts are shown to the model."""
+
 
 def adapt(
     recipe: str | Path,
@@ -44,7 +47,7 @@ def adapt(
 ) -> Path:
     """Train an adapter on the training cases of `stores`; their validation cases choose the epoch.
 
-    They also choose the threshold at which masks are cut.
+    They also choose the threshold at which masks are cut, if they are not too few: then the base's stays.
 
     The run folder `out` gets config.yaml, environment.json, metrics.jsonl, checkpoint.pt,
     adapter.safetensors, adapter.json and curves.png. An interrupted run goes on where it stopped.
@@ -112,7 +115,7 @@ def _train(
     card = adapted_card(settings, base, stores)
     save_best = partial(_save, out, adapted, card)
     compete = _competes(settings, stores, base.card)
-    run_training(
+    learned = run_training(
         adapted, settings.training, data, out,
         seed=settings.seed, report=report, save_best=save_best, compete=compete,
     )  # fmt: skip
@@ -121,10 +124,24 @@ def _train(
         return
     path = out / "adapter.safetensors"
     adapted.load_state(read_state(path), str(path))
-    cut = calibrate(adapted, settings.training, data[1], seed=settings.seed, report=report)
+    cut = calibrate(
+        adapted, settings.training, data[1],
+        seed=settings.seed, report=report, start=base.card.mask_threshold,
+    )  # fmt: skip
     # As it lies there: a finished run that is run again keeps its calibration
     saved = Card.read(out / "adapter.json")
     saved.model_copy(update={"mask_threshold": cut}).save(out / "adapter.json")
+    if not learned:
+        report(f"nothing was learned; {_difference(card, base.card, cut)}")
+
+
+def _difference(card: Card, base: Card, cut: float) -> str:
+    """What tells a run with the base's weights from the base."""
+    if any(getattr(card, name) != getattr(base, name) for name in SHOWN):
+        return "the weights are the base's, images are shown to them in another way"
+    if cut != base.mask_threshold:
+        return "only the mask threshold differs from the base's"
+    return "weights and mask threshold are the base's"
 
 
 def _competes(settings: AdaptRecipe, stores: list[Store], base: Card) -> bool:

@@ -90,9 +90,7 @@ def load_base(name: str | Path) -> Base:
 def _distilled(folder: Path, name: str) -> Base:
     """A base that `distill` made; its hash is checked."""
     if not (folder / "base.json").is_file():
-        known = ", ".join((*NAMED_MODELS, *FAMILIES))
-        remedy = f"name one of {known}, a checkpoint or a folder made by distill"
-        raise InputError(name, "is no base", remedy)
+        raise _no_base(folder, name)
     card = Card.read(folder / "base.json")
     state = read_state(folder / "base.safetensors")
     if sha256_of_tensors(state) != card.base_sha256:
@@ -106,6 +104,20 @@ def _distilled(folder: Path, name: str) -> Base:
         inject_section(model, AdapterSection.model_validate(card.own_adapter))
     load_strict(model, state, str(folder / "base.safetensors"))
     return Base(model.eval(), card.model_copy(update={"base": name}))
+
+
+def _no_base(folder: Path, name: str) -> InputError:
+    """Why a folder or name is none: not there, another kind of run, or a folder around runs."""
+    known = f"{', '.join((*NAMED_MODELS, *FAMILIES))}, a checkpoint or a folder made by distill"
+    if not name or not folder.is_dir() or _holds_run(folder):
+        return InputError(name, "is no base", f"name one of {known}")
+    inside = sorted(str(child) for child in folder.iterdir() if _holds_run(child))
+    remedy = f"name one of {', '.join(inside[:5])}" if inside else f"name a run's folder, {known}"
+    return InputError(name, "holds no run", remedy)
+
+
+def _holds_run(folder: Path) -> bool:
+    return any((folder / f"{kind}.json").is_file() for kind in ("adapter", "network", "base"))
 
 
 def _published(reference: Reference, name: str) -> Base:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,9 @@ PROTOCOLS = {"box": "jitter10", "points": "point1", "automatic": "auto"}
 PIXELS = 2_000
 ENOUGH = 20
 """Objects that the coverage is checked on, below which it says little."""
+FEWEST = 10
+"""Objects of a kind of prompt in the half that fits: a conformal interval of 90 % needs 9, and one more so
+that it is not the worst residual alone. With fewer the interval would be 0 to 1, which helps nobody."""
 SEED = 0
 Progress = Callable[[str], None]
 
@@ -74,7 +78,8 @@ def calibrate(
         level: share of objects whose Dice shall lie in the interval.
 
     Raises:
-        InputError: no such folder, training images among those to be measured, or too few images.
+        InputError: no such folder, training images among those to be measured, too few images
+            or objects.
     """
     from samling.data.store import Store
     from samling.recipes.load import load
@@ -91,11 +96,11 @@ def calibrate(
     # Of classes told apart, one Dice of all together would be nobody's
     apart = ("automatic",) if plain.answers > 1 else ()
     kinds = [kind for kind in PROTOCOLS if kind in plain.prompts and kind not in apart]
-    found = _fit(fitted, kinds, level, opened)
-    if not found.curves or not checked.objects:
+    if not fitted.objects or not checked.objects:
         groups = len({opened.meta(id).group for id in part.ids})
         problem = f"has {groups} groups (patients) of validation images, too few for two halves"
         raise InputError(store, problem, "give a store with more patients")
+    found = _fit(fitted, _with_enough(fitted, kinds, level, store, say), level, opened)
     if len(checked.objects) < ENOUGH:
         say(f"checked on {len(checked.objects)} objects alone: too few to trust what it says")
     out = model / "calibration"
@@ -167,17 +172,39 @@ def _sample(likely: np.ndarray, label: np.ndarray, id: str, half: Half) -> None:
     half.labels.append(label.ravel()[places])
 
 
+def _with_enough(
+    half: Half, kinds: Sequence[str], level: float, store: Path, say: Progress
+) -> list[str]:
+    """Kinds of prompt with objects enough for an interval; automatic mode may have found too few.
+
+    Raises:
+        InputError: there are too few to ask about, or none of the kinds has enough.
+    """
+    needed = max(FEWEST, math.ceil(level / (1 - level) - 1e-9))
+    counts = {kind: sum(item.kind == kind for item in half.objects) for kind in kinds}
+    few = {kind: count for kind, count in counts.items() if count < needed}
+    for kind, count in few.items():
+        problem = (
+            f"{kind}: {count} objects in the half that fits, {needed} are needed for an interval of "
+            f"{level:.0%}"
+        )
+        if kind != "automatic" or len(few) == len(kinds):
+            remedy = f"prepare more validation images, with {2 * needed} objects or more in all"
+            raise InputError(store, problem, f"{remedy}; without them leave the model as it is")
+        say(f"{problem}: no expected Dice without a prompt")
+    return [kind for kind in kinds if kind not in few]
+
+
 def _fit(half: Half, kinds: Sequence[str], level: float, store: "Store") -> Calibration:
     curves = {}
     for kind in kinds:
         own = [item for item in half.objects if item.kind == kind]
-        if own:
-            curves[kind] = fit_curve(
-                [item.quality for item in own],
-                [item.dice for item in own],
-                [item.group for item in own],
-                level,
-            )
+        curves[kind] = fit_curve(
+            [item.quality for item in own],
+            [item.dice for item in own],
+            [item.group for item in own],
+            level,
+        )
     logits, labels = (np.concatenate(v) if v else np.zeros(1) for v in (half.logits, half.labels))
     return Calibration(
         level=level,

@@ -20,6 +20,7 @@ from samling.evaluation.cost import Cost, measure_cost
 from samling.evaluation.matrix import drawn_by_lot
 from samling.evaluation.protocols import Answer, Asked, kind_of
 from samling.evaluation.run import Row, evaluate_segmenter
+from samling.inference.card import Card
 from samling.prompts.prompt import Prompt
 from samling.recipes.evaluate import check_units, refuse_leaks
 from samling.recipes.identity import WEIGHTS, fingerprint
@@ -66,12 +67,14 @@ class Measured:
         rows: protocol -> rows.
         shown: protocol -> id -> mask (packed) and prompts of the images drawn by lot.
         seconds: it took, all protocols together.
+        trained_on: names of the sets that the model was trained on; None: the cell does not know yet.
     """
 
     rows: dict[str, list[Row]]
     shown: dict[str, dict[str, Any]]
     cost: Cost | None = None
     seconds: float = 0.0
+    trained_on: tuple[str, ...] | None = None
 
     def answer(self, protocol: str, id: str) -> Shown | None:
         """Mask and prompts of a shown image; None if the method gave no answer."""
@@ -86,6 +89,7 @@ def measure_cell(
     folder: Path,
     load: Callable[[], Asked[Any]],
     say: Progress,
+    before: Callable[[Card], None] = lambda card: None,
 ) -> Measured:
     """Read the cell from `folder`, measure what is missing of it, write it back.
 
@@ -95,6 +99,7 @@ def measure_cell(
         folder: of the cells.
         load: gives the method's segmenter; called only if something is missing.
         say: told how it goes.
+        before: called before images are looked at.
 
     Raises:
         InputError: the model cannot be loaded, or has seen these images (both say which).
@@ -102,9 +107,14 @@ def measure_cell(
     key, path = _key(cell, store, part), folder / cell.file
     found = _read(path, key)
     missing = [name for name in cell.protocols if name not in found.rows]
-    if not missing:
+    if not missing and found.trained_on is not None:
         return found
     segmenter = load()
+    found.trained_on = segmenter.card.trained_on
+    if not missing:  # a cell from before this was kept
+        _write(path, key, found)
+        return found
+    before(segmenter.card)
     check_units(segmenter.card, store, part.ids, cell.model)
     refuse_leaks(segmenter.card, store, cell.model, part, say)
     store.neighbours = segmenter.card.slices == 3
@@ -152,7 +162,9 @@ def _read(path: Path, key: dict[str, Any]) -> Measured:
         return Measured({}, {})
     rows = {name: [Row(**row) for row in rows] for name, rows in content["rows"].items()}
     cost = Cost(**content["cost"]) if content["cost"] else None
-    return Measured(rows, content["shown"], cost, content["seconds"])
+    known = content.get("trained_on")
+    trained_on = None if known is None else tuple(known)
+    return Measured(rows, content["shown"], cost, content["seconds"], trained_on)
 
 
 def _write(path: Path, key: dict[str, Any], found: Measured) -> None:
@@ -162,6 +174,7 @@ def _write(path: Path, key: dict[str, Any], found: Measured) -> None:
         "shown": found.shown,
         "cost": asdict(found.cost) if found.cost else None,
         "seconds": found.seconds,
+        "trained_on": found.trained_on,
     }
     write_text(path, json.dumps(content, allow_nan=False) + "\n")
 

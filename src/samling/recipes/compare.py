@@ -94,7 +94,8 @@ def compare(
     parts = [_compound(name, store, settings, grid, reference, out)
              for name, store in stores.items()]  # fmt: skip
     parts = _one_family(parts)
-    report = _write(parts, settings, reference, grid, failures, out)
+    caveats = sweep.caveats(grid)
+    report = _write(parts, settings, reference, grid, failures, caveats, out)
     return Summary(report, tuple(failures))
 
 
@@ -167,6 +168,7 @@ def _write(
     reference: str,
     grid: Grid,
     failures: list[str],
+    caveats: list[str],
     out: Path,
 ) -> Path:
     names = ["store", "seed", *(item.name for item in fields(Row))]
@@ -186,7 +188,8 @@ def _write(
         named.append(("Published figures", published))
     text = "\n".join(f"## {title}\n\n{markdown(table)}" for title, table in named)
     missing = "".join(f"- not measured: {failure}\n" for failure in failures)
-    write_text(out / "tables.md", f"# {plan.name}\n\n{text}\n{missing}")
+    warning = "".join(f"{caveat}\n\n" for caveat in caveats)
+    write_text(out / "tables.md", f"# {plan.name}\n\n{warning}{text}\n{missing}")
     write_text(
         out / "tables.tex", "\n".join(f"% {title}\n{latex(table)}" for title, table in named)
     )
@@ -194,7 +197,7 @@ def _write(
         slug = re.sub(r"\W+", "-", title.lower()).strip("-")
         write_text(out / f"table_{slug}.csv", csv_text(table))
     machine = environment()
-    _write_json(out / "comparison.json", parts, plan, failures, machine)
+    _write_json(out / "comparison.json", parts, plan, failures, caveats, machine)
     seconds = sum(found.seconds for found in grid.values())
     provenance = [
         ("Split", plan.split),
@@ -206,7 +209,7 @@ def _write(
     ]
     sections = page(parts, reference, plan.mean, plan.published, failures, provenance)
     footer = "Made by samling compare. Research software, not a medical device."
-    lead = answer(parts, reference)
+    lead = " ".join([answer(parts, reference), *caveats])
     return write_report(out / "report.html", plan.name, lead, sections, footer=footer)
 
 
@@ -215,6 +218,7 @@ def _write_json(
     parts: Sequence[Compound],
     plan: ComparePlan,
     failures: list[str],
+    caveats: list[str],
     machine: dict[str, Any],
 ) -> None:
     content = {
@@ -233,6 +237,7 @@ def _write_json(
             for part in parts
         },
         "failures": failures,
+        "caveats": caveats,
         "environment": machine,
     }
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

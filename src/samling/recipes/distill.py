@@ -87,7 +87,7 @@ def distill(
         if not settings.decoder.epochs:  # nobody will look at labels
             seeing = replace(seeing, unlabelled=True)
         planes = read_training(opened, model.input_size, seeing)
-        limit = tune(model, settings, *planes, out, report)
+        limit = tune(model, settings, *planes, out, report, master_card.mask_threshold)
         save_base(out, model, _card(settings, student.card, master_card, opened, limit))
         if settings.decoder.epochs:
             draw_curves(out / "decoder")
@@ -180,14 +180,23 @@ def take_over_decoder(student: Sam, master: Sam) -> None:
 
 
 def tune(
-    model: Sam, settings: DistillRecipe, train: Planes, val: Planes, out: Path, report: Report
+    model: Sam,
+    settings: DistillRecipe,
+    train: Planes,
+    val: Planes,
+    out: Path,
+    report: Report,
+    start: float,
 ) -> float:
     """Stage 2: decoder (and encoder) with prompts in the loop; `model` ends with its best weights.
 
     Batch norms are folded first: their statistics stay as stage 1 left them.
 
+    Args:
+        start: the teacher's threshold, with whose decoder the student begins.
+
     Returns:
-        The threshold at which masks are cut best.
+        The threshold at which masks are cut best; `start` where nothing can choose one.
     """
     fold_norms(model.eval())
     student = trainee(
@@ -211,8 +220,8 @@ def tune(
     if saved:
         student.load_state(saved["state"])
     if not settings.decoder.epochs:
-        return 0.0
-    return calibrate(student, settings.decoder, val, seed=settings.seed, report=report)
+        return start
+    return calibrate(student, settings.decoder, val, seed=settings.seed, report=report, start=start)
 
 
 def _card(
@@ -225,7 +234,7 @@ def _card(
         "name": settings.name,
         "base": settings.name,
         "prompts": prompts,
-        "mask_threshold": threshold if tuned else teacher.mask_threshold,
+        "mask_threshold": threshold,
         "zoom": settings.decoder.zoom,
         "fit": teacher.fit,  # embeddings are compared cell by cell
         "token_padding": "points" if tuned else teacher.token_padding,

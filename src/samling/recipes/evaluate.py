@@ -24,6 +24,7 @@ from samling.evaluation.statistics import MeanOver
 from samling.evaluation.tables import damage_table, summarise, undamaged, write_csv
 from samling.inference.card import Card
 from samling.inference.segmenter import Segmenter
+from samling.recipes.caveats import crossing, seen_before
 from samling.recipes.leaks import other_split, refuse_seen_images
 from samling.training.log import environment
 
@@ -60,6 +61,7 @@ class _Measured:
     protocols: list[str]
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    caveats: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -106,8 +108,9 @@ def evaluate(
     segmenter = for_class(segmenter, opened, counting.class_name)
     usable, notes = _offered(segmenter.card, expand(protocols), model)
     refuse_leaks(segmenter.card, opened, model, part, say)  # looks at every image: last
-    notes += _warnings(segmenter.card, opened, counting)
-    measured = _Measured(segmenter.card.name, usable, notes=notes)
+    notes += _on_classes(opened, counting.class_name)
+    caveats = _caveats(segmenter.card, opened)
+    measured = _Measured(segmenter.card.name, usable, notes=notes, caveats=caveats)
     if split == "test":
         notes.append(touch_test(out, str(model), segmenter.card, opened, say))
     _measure(measured, segmenter, opened, part, load, say)
@@ -123,40 +126,19 @@ def _offered(card: Card, protocols: Sequence[str], model: str) -> tuple[list[str
     return usable, notes
 
 
-def _warnings(card: Card, store: "Store", counting: Counting) -> list[str]:
-    """What a reader of the figures should know before trusting them."""
-    only = counting.class_name
-    one_class = [f"Only the class {only} is measured."] if only else []
-    if not only and len(store.classes) > 1:
-        names = ", ".join(store.classes)
-        one_class = [
-            f"All classes ({names}) count as one object; --class NAME measures one of them."
-        ]
-    return [*_seen_before(card, store), *_leaks(store), *one_class]
-
-
-def _seen_before(card: Card, store: "Store") -> list[str]:
-    """A note if the model, or its base, was trained on sets whose images might be in this one."""
-    others = sorted(set(card.trained_on) - {store.name})
-    if not others:
+def _on_classes(store: "Store", only: str) -> list[str]:
+    """What is counted where the store has several classes."""
+    if only:
+        return [f"Only the class {only} is measured."]
+    if len(store.classes) < 2:
         return []
-    return [
-        f"Trained on {', '.join(others)} too: if images of those sets are among yours, under "
-        "whatever name, the scores flatter the model."
-    ]
+    names = ", ".join(store.classes)
+    return [f"All classes ({names}) count as one object; --class NAME measures one of them."]
 
 
-def _leaks(store: "Store") -> list[str]:
-    """A note if patients are on both sides of the store's split."""
-    from samling.data.splits import crossing_groups
-
-    count = len(crossing_groups(store.splits, [store.meta(id) for id in store.ids]))
-    if not count:
-        return []
-    return [
-        f"{count} groups (patients) of {store.name} are in several parts of its split "
-        f"({store.splits.rule}): these scores flatter the model and say little about a new patient."
-    ]
+def _caveats(card: Card, store: "Store") -> list[str]:
+    trained = {(card.name, store.name): frozenset(card.trained_on)}
+    return [*seen_before(trained, {store.name: store.name}), *crossing(store, store.name)]
 
 
 def _through_window(base: AnySegmenter, card: Card) -> AnySegmenter:
@@ -356,6 +338,7 @@ def _write(
         damage=damage_table(every),
         damage_curves=draw_damage(every, out / "damage.png"),
         notes=measured.notes,
+        caveats=measured.caveats,
         provenance=provenance(facts),
         sheets=sheets,
         curves=_curves(Path(given[0]), out),

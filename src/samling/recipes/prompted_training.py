@@ -28,12 +28,15 @@ from samling.errors import InputError
 from samling.models.contract import Embedding, Promptable
 from samling.prompts.frame import Fit
 from samling.recipes.objective import Answers, prompted_terms, weighted_sum
-from samling.recipes.validation import best_threshold, score
+from samling.recipes.validation import THRESHOLDS, best_threshold, score
 from samling.training.distributed import gathered, own_rows, world
 from samling.training.loop import Schedule, Task, Terms, best_precision, fit, precision
 from samling.training.randomness import generator, seed_weights
 
 Report = Callable[[str], None]
+FEWEST = 20
+"""Labelled validation images that may choose a mask threshold: over fewer, the mean Dice of two thresholds
+differs by the luck of single images, and the choice is noise that a report would compare as if learned."""
 
 
 @dataclass(frozen=True)
@@ -169,11 +172,14 @@ def run_training(
     report: Report,
     save_best: Callable[[], None],
     compete: bool = False,
-) -> None:
+) -> bool:
     """Prompted training of whatever `adapted` leaves trainable; `compete` as in `fit`.
 
     Args:
         data: training and validation images.
+
+    Returns:
+        Whether the best weights are other ones than at the start.
     """
     train, val = data
     model = adapted.model
@@ -198,10 +204,11 @@ def run_training(
     optimizer = make(parameters, lr=options.rate, weight_decay=options.weight_decay)
     total = steps * settings.epochs
     schedule = Schedule(options.rate, total, options.warmup_steps, options.cosine)
-    fit(
+    fitted = fit(
         task, optimizer, schedule, out,
         epochs=settings.epochs, progress=report, clip=options.clip, compete=compete,
     )  # fmt: skip
+    return fitted.learned
 
 
 def _epoch_steps(
@@ -281,12 +288,27 @@ def _encode(model: Promptable, images: Tensor) -> Embedding:
 
 
 def calibrate(
-    adapted: Learner, settings: TrainingSection, val: Planes, *, seed: int, report: Report
+    adapted: Learner,
+    settings: TrainingSection,
+    val: Planes,
+    *,
+    seed: int,
+    report: Report,
+    start: float = 0.0,
 ) -> float:
     """The logit above which a pixel is inside, for the finished model: the best on validation images.
 
     Focal loss weighs the foreground with a quarter, so masks cut at 0 come out too small.
+
+    Args:
+        start: of the model that training began with; it stays where images are too few to choose.
     """
+    if len(val) < FEWEST:
+        report(
+            f"mask threshold {start:+.2f}, as at the start: {len(val)} labelled validation images are "
+            f"too few to choose one ({FEWEST} are needed)"
+        )
+        return start
     model = adapted.model
     model.module.eval()
     device = adapted.parameters()[0].device
@@ -295,7 +317,9 @@ def calibrate(
     threshold, before, after = best_threshold(
         model, settings, val, closer, seed, kind, adapted.answers
     )
-    report(f"mask threshold {threshold:+.2f}: mean Dice {after:.4f}, at 0 {before:.4f}")
+    ends = THRESHOLDS[0], THRESHOLDS[-1]
+    beyond = ", the end of the range searched: a better one may lie beyond" * (threshold in ends)
+    report(f"mask threshold {threshold:+.2f}: mean Dice {after:.4f}, at 0 {before:.4f}{beyond}")
     return threshold
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from errno import EDQUOT, ENOSPC, EROFS
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,9 @@ from samling.config import ComparePlan, load_recipe
 from samling.errors import InputError
 from samling.evaluation.baselines import BASELINES, baseline
 from samling.evaluation.protocols import Asked, expand
+from samling.inference.card import Card
 from samling.models.families import FAMILIES
+from samling.recipes.caveats import crossing, seen_before
 from samling.recipes.cells import Cell, Measured, measure_cell
 from samling.recipes.cluster import Row, on_ray
 from samling.recipes.evaluate import split_part, touch_test
@@ -48,13 +51,12 @@ class Sweep:
         store = self.stores[cell.store]
         part = split_part(store, self.plan.split, store.path)
 
-        def opened() -> Asked[Any]:
-            segmenter = _segmenter(cell, self.load)
+        def before(card: Card) -> None:
             if self.plan.split == "test":
-                touch_test(self.out, cell.method, segmenter.card, store, say)
-            return segmenter
+                touch_test(self.out, cell.method, card, store, say)
 
-        return measure_cell(cell, store, part, self.out / "cells", opened, say)
+        load = partial(_segmenter, cell, self.load)
+        return measure_cell(cell, store, part, self.out / "cells", load, say, before)
 
     def measure_all(self, say: Progress) -> tuple[Grid, list[str]]:
         """Every cell; and those that could not be measured, in words."""
@@ -72,6 +74,16 @@ class Sweep:
                 failures.append(f"{where}: {kind}{' '.join(str(error).split())}")
                 say(f"  not measured: {failures[-1]}")
         return grid, failures
+
+    def caveats(self, grid: Grid) -> list[str]:
+        """What flatters the figures of a grid: methods that may have seen images, splits that leak."""
+        trained: dict[tuple[str, str], frozenset[str]] = {}
+        for (name, method, _), found in grid.items():
+            seen = frozenset(found.trained_on or ())
+            trained[method, name] = trained.get((method, name), frozenset()) | seen
+        own = {name: store.name for name, store in self.stores.items()}
+        leaks = [s for name, store in self.stores.items() for s in crossing(store, name)]
+        return [*seen_before(trained, own), *leaks]
 
     def on_ray(self) -> None:
         """Measure what is missing on the processors of a cluster; `measure_all` finds it then.

@@ -43,6 +43,19 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Fitted:
+    """What `fit` comes to.
+
+    Args:
+        rows: of metrics.jsonl.
+        learned: False if the weights as they were before training are the best ones.
+    """
+
+    rows: list[dict[str, Any]]
+    learned: bool
+
+
+@dataclass(frozen=True)
 class Schedule:
     """Learning rate over the run: linear warm-up, then constant or cosine to a hundredth."""
 
@@ -72,7 +85,7 @@ def fit(
     progress: Callable[[str], None],
     clip: float,
     compete: bool = False,
-) -> list[dict[str, Any]]:
+) -> Fitted:
     """Train for `epochs`, resuming from `folder`/checkpoint.pt if it is there.
 
     A checkpoint is written after every epoch. Because every random draw is a function of seed,
@@ -80,9 +93,6 @@ def fit(
 
     Args:
         compete: the weights as they are before training may be the best ones, too.
-
-    Returns:
-        The rows of metrics.jsonl.
     """
     path = folder / "checkpoint.pt"
     saved = _begin(task, optimizer, path, compete, progress)
@@ -107,9 +117,10 @@ def fit(
             f"epoch {epoch}/{epochs}: loss {means['total']:.4f}, {_listed(scores)}, "
             f"{row['images_per_second']:.1f} images/s, {left / 60:.0f} min left"
         )
-    if start is not None and best <= start:
+    learned = start is None or best > start
+    if not learned:
         progress("no epoch was better on validation than the start: its weights are kept")
-    return log.rows
+    return Fitted(log.rows, learned)
 
 
 def _row(epoch: int, step: int, images: int, seconds: float) -> dict[str, Any]:

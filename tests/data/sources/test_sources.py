@@ -246,6 +246,16 @@ def test_folder_reads_meta_and_lists_what_has_no_partner(tmp_path: Path) -> None
     assert reasons == {"lonely.png": "has no mask", "stray.png": "has no image"}
 
 
+def test_columns_of_meta_that_nobody_reads_are_one_note(tmp_path: Path) -> None:
+    make_folder(tmp_path)
+    table = tmp_path / "meta.csv"
+    table.write_text("id,patient_id,grp,class\na,p1,g1,benign\nb,p2,g2,normal\n")
+    _, listing = read_layout(tmp_path, "folder")
+    (note,) = [problem for problem in listing.problems if problem.file == str(table)]
+    assert note.severity == "info"
+    assert note.reason.startswith("columns not used: patient_id, grp (known: id, group_id, ")
+
+
 def test_folder_takes_further_masks_as_further_classes(tmp_path: Path) -> None:
     image(tmp_path / "images" / "a.png")
     mask(tmp_path / "masks" / "a.png", (0, 0, 10, 10))

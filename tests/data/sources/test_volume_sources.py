@@ -183,5 +183,14 @@ def test_one_patient_on_both_sides_is_refused_with_the_names_of_the_files(tmp_pa
     assert not (tmp_path / "a.h5").exists()
 
 
+def test_a_misspelt_column_of_meta_is_named(tmp_path, scan):
+    root = tmp_path / "Task03"
+    make_msd(root, {"liver_0": scan})
+    (root / "meta.csv").write_text("id,group\nliver_0,a\n")
+    _, listing = read_layout(root, "nnunet")
+    (note,) = [problem for problem in listing.problems if "columns" in problem.reason]
+    assert note.reason == "columns not used: group (known: id, group_id, case_id, class, split)"
+
+
 def test_every_layout_of_volumes_is_in_the_table():
     assert {"3dircadb", "chaos", "lits", "nnunet"} <= LAYOUTS.keys()

@@ -3,7 +3,7 @@
 import csv
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from samling.data.readers.image import SUFFIXES
@@ -77,3 +77,15 @@ def read_table(path: Path, key: str = "id") -> dict[str, dict[str, str]]:
     if len(table) < len(rows):
         raise InputError(path, f"names an entry twice in column '{key}'", "keep one row for each")
     return table
+
+
+def unused_columns(
+    path: Path, table: dict[str, dict[str, str]], known: Sequence[str]
+) -> list[Problem]:
+    """A note on the columns of a table that nobody will read: one of them may be misspelt."""
+    header = next(iter(table.values()), {})
+    unused = [name or "(without a name)" for name in header if name not in known]
+    if not unused:
+        return []
+    reason = f"columns not used: {', '.join(unused)} (known: {', '.join(known)})"
+    return [Problem(str(path), reason, "rename what should count", "info")]

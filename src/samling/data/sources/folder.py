@@ -5,11 +5,21 @@ from pathlib import Path
 
 from samling.data.case import Modality
 from samling.data.sources.entry import Entry, Listing, MaskFile, Problem
-from samling.data.sources.files import by_stem, images_in, natural, read_table, safe_id
+from samling.data.sources.files import (
+    by_stem,
+    images_in,
+    natural,
+    read_table,
+    safe_id,
+    unused_columns,
+)
 from samling.errors import InputError
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations")
+COLUMNS = ("id", "group_id", "group", "case_id", "patient", "class", "category", "split", "pixel_mm",
+           "modality", "organ", "target", "extra")  # fmt: skip
+"""Of meta.csv, as they are read below."""
 _MASK_NAME = re.compile(r"^(?P<stem>.+?)[_-](mask|label|seg|gt)(_?\d+)?$", re.IGNORECASE)
 
 Row = dict[str, str]
@@ -32,6 +42,7 @@ def read(root: Path) -> Listing:
     """
     problems: list[Problem] = []
     meta = read_table(root / "meta.csv")
+    problems += unused_columns(root / "meta.csv", meta, COLUMNS)
     folder = _subfolder(root, IMAGE_FOLDERS)
     if folder is None:
         images, masks = _pairs_by_name(root, problems)

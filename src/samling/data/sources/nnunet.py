@@ -16,9 +16,18 @@ from samling.data.sources.entry import (
     VolumeEntry,
     load_pair,
 )
-from samling.data.sources.files import by_stem, images_in, natural, read_table, safe_id
+from samling.data.sources.files import (
+    by_stem,
+    images_in,
+    natural,
+    read_table,
+    safe_id,
+    unused_columns,
+)
 from samling.errors import InputError
 
+COLUMNS = ("id", "group_id", "case_id", "class", "split")
+"""Of meta.csv, as they are read below."""
 _CHANNEL = re.compile(r"^(?P<name>.+)_(?P<channel>\d{4})$")
 
 
@@ -71,8 +80,9 @@ def _half(
 
 
 def _volumes(root: Path, modality: Modality, problems: list[Problem]) -> list[VolumeEntry]:
-    """Scans of the training part; meta.csv may bring id, group_id, case_id and split."""
+    """Scans of the training part; meta.csv may bring id, group_id, case_id, class and split."""
     meta = read_table(root / "meta.csv")
+    problems += unused_columns(root / "meta.csv", meta, COLUMNS)
     scans = {_name(path): path for path in _volume_files(root / "imagesTr")}
     labels = {stem_of(path): path for path in _volume_files(root / "labelsTr")}
     for name in sorted(scans.keys() ^ labels.keys(), key=natural):
