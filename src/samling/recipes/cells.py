@@ -118,6 +118,20 @@ def measure_cell(
     check_units(segmenter.card, store, part.ids, cell.model)
     refuse_leaks(segmenter.card, store, cell.model, part, say)
     store.neighbours = segmenter.card.slices == 3
+    _measure(found, missing, cell, store, part, segmenter, say)
+    _write(path, key, found)
+    return found
+
+
+def _measure(
+    found: Measured,
+    missing: list[str],
+    cell: Cell,
+    store: "Store",
+    part: "ValSplit | TestSplit",
+    segmenter: Asked[Any],
+    say: Progress,
+) -> None:
     able = [name for name in missing if kind_of(name) in segmenter.card.prompts]
     shown = set(drawn_by_lot(part.ids))
 
@@ -137,8 +151,6 @@ def measure_cell(
         images = [store.case(id).image for id in drawn_by_lot(part.ids)]
         cost = measure_cost(segmenter, images, _parameters(segmenter))
         found.cost = replace(cost, trained=_trained(cell.model), file_mb=_file_mb(cell.model))
-    _write(path, key, found)
-    return found
 
 
 def _key(cell: Cell, store: "Store", part: "ValSplit | TestSplit") -> dict[str, Any]:

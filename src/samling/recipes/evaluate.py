@@ -101,8 +101,7 @@ def evaluate(
     over = _over(counting.mean_over)
     opened = Store.open(store)
     part = split_part(opened, split, store)
-    load = load or _loader()
-    segmenter = load(str(model))
+    segmenter = (load := load or _loader())(str(model))
     check_units(segmenter.card, opened, part.ids, model)
     opened.neighbours = segmenter.card.slices == 3
     segmenter = for_class(segmenter, opened, counting.class_name)
@@ -114,8 +113,8 @@ def evaluate(
     if split == "test":
         notes.append(touch_test(out, str(model), segmenter.card, opened, say))
     _measure(measured, segmenter, opened, part, load, say)
-    return _write(measured, segmenter, opened, Path(out), given=(str(model), str(store)),
-                  split=split, over=over)  # fmt: skip
+    given = (str(model), str(store))
+    return _write(measured, segmenter, opened, Path(out), given=given, split=split, over=over)
 
 
 def _offered(card: Card, protocols: Sequence[str], model: str) -> tuple[list[str], list[str]]:
@@ -314,9 +313,8 @@ def _write(
     over: MeanOver,
 ) -> Path:
     own = [row for row in measured.rows if row.method == measured.name]
-    shown = next(
-        (p for p in measured.protocols if any(r.counted for r in own if r.protocol == p)), ""
-    )
+    counted = {row.protocol for row in own if row.counted}
+    shown = next((protocol for protocol in measured.protocols if protocol in counted), "")
     sheets = draw_sheets(
         segmenter, store, [row for row in own if row.protocol == shown], out, seed=SEED
     )
