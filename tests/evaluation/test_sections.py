@@ -67,7 +67,7 @@ def test_jitter_automatic_and_skipped_images() -> None:
 
 def test_three_patients_prove_nothing() -> None:
     few = [row for row in measured(0.9, 0.5) if row.id in ("c0", "c1", "c2")]
-    assert "not clearly apart" in " ".join(meaning(evaluation(few)))
+    assert "too few groups to tell" in " ".join(meaning(evaluation(few)))
 
 
 def test_numbers_that_contradict_each_other_are_named() -> None:

@@ -37,7 +37,9 @@ class Compared:
 
     @property
     def verdict(self) -> str:
-        """In words, by the corrected permutation test."""
+        """In words, by the corrected permutation test; n groups allow no p below 2 / 2^n."""
+        if 2 / 2**self.groups >= LEVEL:
+            return "too few groups to tell"
         if self.permutation_holm >= LEVEL:
             return "not clearly apart"
         more = self.change.mean > 0
