@@ -115,6 +115,12 @@ def test_help_has_a_paragraph_and_an_example(samling, verb: str) -> None:
     assert f"Example: samling {verb}" in ended.out
 
 
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "cine", "archive", "export", "adapt"])
+def test_help_says_what_a_model_may_be(samling, verb: str) -> None:
+    said = " ".join(samling(verb, "--help").out.split())
+    assert "base, base-zoom, litemedsam, a checkpoint of the SAM family" in said
+
+
 def test_help_lists_exactly_the_verbs_that_work(samling) -> None:
     ended = samling("--help")
     listed = ended.out.partition("Commands:")[2].split("\n")

@@ -10,6 +10,7 @@ from samling import cli_baselines as baselines
 from samling import cli_cart as cart
 from samling.errors import InputError, explain_machine
 from samling.options import (
+    NAMES,
     ClassName,
     Data,
     EmptySlices,
@@ -37,7 +38,7 @@ app = typer.Typer(
         "Adapt a foundation segmenter to an organ and a modality, measure it, put it to work.\n\n"
         "The usual order: doctor, prepare, adapt, evaluate, compare, export, predict. `samling demo` runs "
         "them all on made-up ultrasound; `samling VERB --help` explains one.\n\n"
-        "MODEL is a run folder, a bundle (folder or zip) or a name: base, litemedsam.\n\n"
+        f"MODEL is a run folder, a bundle (folder or zip), or one of: {NAMES}.\n\n"
         "Exit codes: 0 done, 1 some inputs failed (listed; the others are done), 2 wrong use or "
         "unusable input."
     ),
@@ -137,7 +138,12 @@ def adapt(
     out: Run,
     rest: Rest = None,
     base: Annotated[
-        str, typer.Option("--base", metavar="NAME|PATH", help="Frozen model to adapt.")
+        str,
+        typer.Option(
+            "--base",
+            metavar="NAME|PATH",
+            help=f"Frozen model to adapt: {NAMES}; a folder that distill made.",
+        ),
     ] = "base",
 ) -> None:
     """Teach a frozen base your organ.
@@ -160,7 +166,10 @@ def distill(
     data: Data,
     out: Run,
     teacher: Annotated[
-        str, typer.Option("--teacher", metavar="NAME|PATH", help="Model to learn from.")
+        str,
+        typer.Option(
+            "--teacher", metavar="NAME|PATH", help=f"Model to learn from: a run, {NAMES}."
+        ),
     ],
     rest: Rest = None,
     ray: OnRay = False,

@@ -14,13 +14,13 @@ from samling.adapters.ch_adapter import inject_ch
 from samling.adapters.injection import InPlace, inject, select_sites
 from samling.adapters.lora import inject_lora
 from samling.atomic import atomic_path
-from samling.cache import LITEMEDSAM_SHA256, NAMED_MODELS, weights_path
+from samling.cache import LITEMEDSAM_SHA256, weights_path
 from samling.config import AdapterSection, DecoderPart
 from samling.errors import InputError
 from samling.inference.card import Card
 from samling.models.architectures import ARCHITECTURES
 from samling.models.checkpoints import load_published
-from samling.models.families import FAMILIES, Reference, refer
+from samling.models.families import FAMILIES, Reference, refer, unknown_model
 from samling.models.key_maps import litemedsam_state
 from samling.models.networks.network import Network
 from samling.models.sam import Sam
@@ -90,9 +90,7 @@ def load_base(name: str | Path) -> Base:
 def _distilled(folder: Path, name: str) -> Base:
     """A base that `distill` made; its hash is checked."""
     if not (folder / "base.json").is_file():
-        known = ", ".join((*NAMED_MODELS, *FAMILIES))
-        remedy = f"name one of {known}, a checkpoint or a folder made by distill"
-        raise InputError(name, "is no base", remedy)
+        raise unknown_model(name, "is no base")
     card = Card.read(folder / "base.json")
     state = read_state(folder / "base.safetensors")
     if sha256_of_tensors(state) != card.base_sha256:

@@ -47,9 +47,13 @@ def export(
         raise InputError("--format", f"'{format}' is not offered", f"use {', '.join(FORMATS)}")
     if is_bundle(model):
         raise InputError(model, "is a bundle already", "name the run it was made from")
-    if (format != "onnx") != bool(stores):
-        problem = "sets the ranges of 8 bits, and of nothing else"
-        raise InputError("--data", problem, "give both, or neither")
+    if format != "onnx" and not stores:
+        problem = "needs images, which set the ranges of its 8 bits"
+        raise InputError(f"--format {format}", problem, "add --data STORE.h5, made by prepare")
+    if format == "onnx" and stores:
+        problem = "sets the ranges of 8 bits, and --format onnx is in floats"
+        remedy = f"leave it out, or add --format {' or '.join(FORMATS[1:])}"
+        raise InputError(f"--data {stores[0]}", problem, remedy)
     from samling.export.bundle import check_target, write_bundle
 
     check_target(out)  # before a minute of work
