@@ -17,8 +17,8 @@ from samling.errors import InputError
 from samling.inference.card import Card
 
 VERBS = [
-    "doctor", "prepare", "adapt", "distill", "evaluate", "compare", "train", "calibrate", "reproduce",
-    "export", "predict", "fetch", "demo", "archive", "cine",
+    "doctor", "prepare", "recipes", "adapt", "distill", "evaluate", "compare", "train", "calibrate",
+    "reproduce", "export", "predict", "fetch", "demo", "archive", "cine",
 ]  # fmt: skip
 MODEL = "untrained"
 
@@ -117,7 +117,7 @@ def test_help_has_a_paragraph_and_an_example(samling, verb: str) -> None:
 
 @pytest.mark.parametrize("verb", ["predict", "evaluate", "cine", "archive", "export", "adapt"])
 def test_help_says_what_a_model_may_be(samling, verb: str) -> None:
-    said = " ".join(samling(verb, "--help").out.split())
+    said = " ".join(samling(verb, "--help").out.split()).replace("- ", "-")
     assert "base, base-zoom, litemedsam, a checkpoint of the SAM family" in said
 
 
@@ -318,6 +318,12 @@ def test_an_unknown_recipe(samling, tmp_path: Path, tiny_store: Path) -> None:
     assert_refused(
         samling("adapt", "nonsense", "--data", tiny_store, "--out", tmp_path), "nonsense"
     )
+
+
+def test_recipes_are_listed_and_printed(samling, tmp_path: Path) -> None:
+    assert "\n  lg-medseg " in samling("recipes").out
+    assert "training:" in samling("recipes", "lg-medseg").out
+    assert_refused(samling("recipes", "lgmedseg"), "did you mean lg-medseg?")
 
 
 def test_plans_that_are_none(samling, tmp_path: Path, tiny_store: Path) -> None:

@@ -132,6 +132,27 @@ def prepare(
 
 
 @app.command()
+def recipes(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME|FILE.yaml", help="Print this one.")
+    ] = None,
+) -> None:
+    """List the recipes, or print one with all its settings.
+
+    A recipe is what adapt, distill and train do: a YAML file. A printed one can be saved, changed
+    and named by its path; below it, as comments, are the settings it leaves as they are. One setting
+    alone is changed on the command line of those verbs, by KEY=VALUE.
+
+    Example: samling recipes
+
+    Example: samling recipes lg-medseg > mine.yaml
+    """
+    from samling.recipes.catalogue import listing, show
+
+    say(listing() if name is None else show(name))
+
+
+@app.command()
 def adapt(
     recipe: Recipe,
     data: Data,
@@ -142,7 +163,7 @@ def adapt(
         typer.Option(
             "--base",
             metavar="NAME|PATH",
-            help=f"Frozen model to adapt: {NAMES}; a folder that distill made.",
+            help=f"Frozen model to adapt: a folder by distill, {NAMES}.",
         ),
     ] = "base",
 ) -> None:

@@ -21,7 +21,8 @@ Rest = Annotated[
     typer.Argument(metavar="STORE2.h5|KEY=VALUE", show_default=False),
 ]
 Recipe = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="Name in the recipe library, or a YAML file.")
+    str,
+    typer.Argument(metavar="RECIPE", help="Name (`samling recipes` lists them), or a YAML file."),
 ]
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help=f"Run folder, bundle, or one of: {NAMES}.")

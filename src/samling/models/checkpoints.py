@@ -114,8 +114,8 @@ def where_to_get(reference: Reference) -> str:
     """What to download from where, its size and licence."""
     name = family_of(reference)
     if name is None:
-        family, colon, _ = str(reference.path).partition(":")
-        return f"{meant(family, FAMILIES) if colon else ''}name an existing file"
+        said, colon, _ = str(reference.path).partition(":")
+        return f"{meant(said, FAMILIES) if colon else ''}name an existing file"
     family = FAMILIES[name]
     return (
         f"download {family.file} (about {family.megabytes} MB, licence {family.licence}) from "
