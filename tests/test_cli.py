@@ -320,12 +320,6 @@ def test_an_unknown_recipe(samling, tmp_path: Path, tiny_store: Path) -> None:
     )
 
 
-def test_recipes_are_listed_and_printed(samling, tmp_path: Path) -> None:
-    assert "\n  lg-medseg " in samling("recipes").out
-    assert "training:" in samling("recipes", "lg-medseg").out
-    assert_refused(samling("recipes", "lgmedseg"), "did you mean lg-medseg?")
-
-
 def test_plans_that_are_none(samling, tmp_path: Path, tiny_store: Path) -> None:
     plan = tmp_path / "plan.yaml"
     assert_refused(samling("compare", plan, "-o", tmp_path / "out"), "plan.yaml", "does not exist")

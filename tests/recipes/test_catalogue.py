@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from samling import cli
 from samling.config import AdaptRecipe, library, load_recipe, save_recipe, settings_of
 from samling.errors import InputError
 from samling.recipes.catalogue import kind_of, listing, purpose, show
@@ -47,6 +48,14 @@ def test_what_a_recipe_leaves_alone_can_be_given_on_the_command_line():
     assert "training.epochs=15" not in given
     assert {line.partition("=")[0] for line in given} < set(settings_of(AdaptRecipe))
     assert "epochs: 15" in save_recipe(plain)
+
+
+def test_the_verb_prints_them(capsys):
+    for arguments, said in ((["recipes"], "\n  lg-medseg "), (["recipes", "lora"], "kind: lora")):
+        with pytest.raises(SystemExit) as end:
+            cli.main(arguments)
+        assert end.value.code == 0
+        assert said in capsys.readouterr().out
 
 
 def test_what_is_no_recipe_is_refused(tmp_path):
