@@ -169,8 +169,8 @@ def adapt(
 ) -> None:
     """Teach a frozen base your organ.
 
-    Only the few thousand weights of an adapter are trained. Validates after every epoch and keeps
-    the best. Stop it at any moment and run the same command again: it goes on where it was.
+    Only an adapter is trained: with lg-medseg about 70,000 weights, less than a hundredth of the
+    model. `samling recipes` lists what else there is. Validates after every epoch and keeps the best. Stop it at any moment and run the same command again: it goes on where it was.
     KEY=VALUE changes one entry of the recipe.
 
     Example: samling adapt lg-medseg --data my.h5 --out runs/a training.epochs=5
