@@ -170,8 +170,9 @@ def adapt(
     """Teach a frozen base your organ.
 
     Only an adapter is trained: with lg-medseg about 70,000 weights, less than a hundredth of the
-    model. `samling recipes` lists what else there is. Validates after every epoch and keeps the best. Stop it at any moment and run the same command again: it goes on where it was.
-    KEY=VALUE changes one entry of the recipe.
+    model; `samling recipes` lists what else there is. Validates after every epoch and keeps the
+    best. Stop it at any moment and run the same command again: it goes on where it was. KEY=VALUE
+    changes one entry of the recipe.
 
     Example: samling adapt lg-medseg --data my.h5 --out runs/a training.epochs=5
     """
