@@ -17,8 +17,8 @@ from samling.errors import InputError
 from samling.inference.card import Card
 
 VERBS = [
-    "doctor", "prepare", "adapt", "distill", "evaluate", "compare", "train", "calibrate", "reproduce",
-    "export", "predict", "fetch", "demo", "archive", "cine",
+    "doctor", "prepare", "recipes", "adapt", "distill", "evaluate", "compare", "train", "calibrate",
+    "reproduce", "export", "predict", "fetch", "demo", "archive", "cine",
 ]  # fmt: skip
 MODEL = "untrained"
 
@@ -113,6 +113,12 @@ def test_help_has_a_paragraph_and_an_example(samling, verb: str) -> None:
     ended = samling(verb, "--help")
     assert ended.code == 0
     assert f"Example: samling {verb}" in ended.out
+
+
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "cine", "archive", "export", "adapt"])
+def test_help_says_what_a_model_may_be(samling, verb: str) -> None:
+    said = " ".join(samling(verb, "--help").out.split()).replace("- ", "-")
+    assert "base, base-zoom, litemedsam, a checkpoint of the SAM family" in said
 
 
 def test_help_lists_exactly_the_verbs_that_work(samling) -> None:

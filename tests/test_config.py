@@ -154,6 +154,40 @@ def test_recipes_do_not_change_after_loading():
         recipe.seed = 1
 
 
-def test_a_wrong_override_is_blamed_and_not_the_file():
-    with pytest.raises(InputError, match=r"^training\.epochs=x: "):
-        load_recipe(AdaptRecipe, "lg-medseg", ["training.epochs=x"])
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("training.epochs=x", ""),
+        ("training.prompts=[box,dot]", ""),
+        (
+            "trainings.epochs=1",
+            "trainings.epochs is no setting. Remedy: did you mean training.epochs?",
+        ),
+        ("training.epoch=1", "training.epoch is no setting. Remedy: did you mean training.epochs?"),
+        ("rate=1", "rate is no setting. Remedy: did you mean training.optimiser.rate?"),
+        ("zzz=1", "zzz is no setting. Remedy: use one of name, seed, "),
+    ],
+)
+def test_a_wrong_override_is_blamed_and_not_the_file(override, said):
+    with pytest.raises(InputError) as caught:
+        load_recipe(AdaptRecipe, "lg-medseg", ["seed=1", override])
+    assert str(caught.value).startswith(f"{override}: {said}")
+    assert ".yaml" not in str(caught.value)
+
+
+def test_the_file_is_blamed_for_its_own_mistakes_whatever_is_overridden(write):
+    path = write("name: x\ntraining: {epoch: 3}")
+    with pytest.raises(InputError) as caught:
+        load_recipe(AdaptRecipe, path, ["training.batch_size=2", "seed=1"])
+    said = f"{path} training.epoch: is no setting. Remedy: did you mean training.epochs? Else use"
+    assert str(caught.value).startswith(said)
+
+
+def test_a_setting_of_two_sections_names_both():
+    with pytest.raises(InputError, match=r"mean embedding\.epochs or decoder\.epochs\?"):
+        load_recipe(DistillRecipe, "light", ["epochs=1"])
+
+
+def test_the_nearest_recipe_is_suggested():
+    with pytest.raises(InputError, match=r"did you mean lg-medseg\?"):
+        load_recipe(AdaptRecipe, "lg-medsegg", [])

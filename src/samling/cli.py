@@ -12,6 +12,7 @@ from samling import cli_baselines as baselines
 from samling import cli_cart as cart
 from samling.errors import InputError, explain_machine
 from samling.options import (
+    NAMES,
     ClassName,
     Data,
     EmptySlices,
@@ -39,7 +40,7 @@ app = typer.Typer(
         "Adapt a foundation segmenter to an organ and a modality, measure it, put it to work.\n\n"
         "The usual order: doctor, prepare, adapt, evaluate, compare, export, predict. `samling demo` runs "
         "them all on made-up ultrasound; `samling VERB --help` explains one.\n\n"
-        "MODEL is a run folder, a bundle (folder or zip) or a name: base, litemedsam.\n\n"
+        f"MODEL is a run folder, a bundle (folder or zip), or one of: {NAMES}.\n\n"
         "Exit codes: 0 done, 1 some inputs failed (listed; the others are done), 2 wrong use or "
         "unusable input."
     ),
@@ -133,20 +134,47 @@ def prepare(
 
 
 @app.command()
+def recipes(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME|FILE.yaml", help="Print this one.")
+    ] = None,
+) -> None:
+    """List the recipes, or print one with all its settings.
+
+    A recipe is what adapt, distill and train do: a YAML file. A printed one can be saved, changed
+    and named by its path; below it, as comments, are the settings it leaves as they are. One setting
+    alone is changed on the command line of those verbs, by KEY=VALUE.
+
+    Example: samling recipes
+
+    Example: samling recipes lg-medseg > mine.yaml
+    """
+    from samling.recipes.catalogue import listing, show
+
+    say(listing() if name is None else show(name))
+
+
+@app.command()
 def adapt(
     recipe: Recipe,
     data: Data,
     out: Run,
     rest: Rest = None,
     base: Annotated[
-        str, typer.Option("--base", metavar="NAME|PATH", help="Frozen model to adapt.")
+        str,
+        typer.Option(
+            "--base",
+            metavar="NAME|PATH",
+            help=f"Frozen model to adapt: a folder by distill, {NAMES}.",
+        ),
     ] = "base",
 ) -> None:
     """Teach a frozen base your organ.
 
-    Only the few thousand weights of an adapter are trained. Validates after every epoch and keeps
-    the best. Stop it at any moment and run the same command again: it goes on where it was.
-    KEY=VALUE changes one entry of the recipe.
+    Only an adapter is trained: with lg-medseg about 70,000 weights, less than a hundredth of the
+    model; `samling recipes` lists what else there is. Validates after every epoch and keeps the
+    best. Stop it at any moment and run the same command again: it goes on where it was. KEY=VALUE
+    changes one entry of the recipe.
 
     Example: samling adapt lg-medseg --data my.h5 --out runs/a training.epochs=5
     """
@@ -162,7 +190,10 @@ def distill(
     data: Data,
     out: Run,
     teacher: Annotated[
-        str, typer.Option("--teacher", metavar="NAME|PATH", help="Model to learn from.")
+        str,
+        typer.Option(
+            "--teacher", metavar="NAME|PATH", help=f"Model to learn from: a run, {NAMES}."
+        ),
     ],
     rest: Rest = None,
     ray: OnRay = False,

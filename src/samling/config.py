@@ -7,7 +7,7 @@ from typing import Any, Literal, Self, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from samling.errors import InputError
+from samling.errors import InputError, meant
 
 
 class Section(BaseModel):
@@ -259,7 +259,7 @@ def load_recipe(kind: type[R], recipe: str | Path, overrides: list[str]) -> R:
     Raises:
         InputError: no such recipe, no YAML, unknown key, wrong type; names file and field.
     """
-    path = _find(recipe)
+    path = find_recipe(recipe)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -267,20 +267,50 @@ def load_recipe(kind: type[R], recipe: str | Path, overrides: list[str]) -> R:
             path, f"is not YAML ({error})".replace("\n", " "), "mend the file"
         ) from None
     if not isinstance(content, dict):
-        raise InputError(path, "is not a table of settings", "see `recipes/library` for examples")
+        raise InputError(path, "is not a table of settings", "see samling recipes for examples")
     for override in overrides:
         _apply(content, override)
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        typed = next((given for given in overrides if given.partition("=")[0] == field), None)
-        where = typed or f"{path} {field}"
-        if first["type"] == "extra_forbidden":
-            keys = ", ".join(_keys_beside(kind, first["loc"]))
-            raise InputError(where, "is no setting", f"use one of {keys}") from None
-        raise InputError(where, first["msg"], "give a value of that kind") from None
+        raise _mistake(kind, path, overrides, error) from None
+
+
+def _mistake(
+    kind: type[BaseModel], path: Path, overrides: list[str], error: ValidationError
+) -> InputError:
+    """The first mistake; an override is blamed for what it wrote, the file for the rest."""
+    first = error.errors()[0]
+    field = ".".join(map(str, first["loc"]))
+    typed = {given.partition("=")[0]: given for given in overrides}
+    # `trainings.epochs=1` makes a section `trainings`; `prompts=[dot]` is wrong at `prompts.0`
+    key = next((k for k in typed if f"{k}.".startswith(f"{field}.")), None)
+    key = key or next((k for k in typed if field.startswith(f"{k}.")), None)
+    where = typed[key] if key else f"{path} {field}"
+    if first["type"] != "extra_forbidden":
+        return InputError(where, first["msg"], "give a value of that kind")
+    said, known = key or field, settings_of(kind)
+    last = said.rpartition(".")[2]
+    elsewhere = [name for name in known if name.rpartition(".")[2] == last]
+    nearest = meant(said, known) or (
+        f"did you mean {' or '.join(elsewhere)}? Else " if elsewhere else ""
+    )
+    problem = f"{said} is no setting" if key else "is no setting"
+    return InputError(
+        where, problem, f"{nearest}use one of {', '.join(_keys_beside(kind, first['loc']))}"
+    )
+
+
+def settings_of(kind: type[BaseModel], section: str = "") -> dict[str, str]:
+    """Every setting of a recipe with its description: `training.optimiser.rate`, ..."""
+    found: dict[str, str] = {}
+    for name, field in kind.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            found |= settings_of(inner, f"{section}{name}.")
+        else:
+            found[section + name] = field.description or ""
+    return found
 
 
 def _keys_beside(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
@@ -303,13 +333,19 @@ def library() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def _find(recipe: str | Path) -> Path:
+def find_recipe(recipe: str | Path) -> Path:
+    """The file of a recipe, by its name in the library or its path.
+
+    Raises:
+        InputError: there is none; says which there are.
+    """
     known = library()
     if str(recipe) in known:
         return known[str(recipe)]
     path = Path(recipe)
     if not path.is_file():
-        raise InputError(recipe, "no such recipe", f"give a YAML file or one of {', '.join(known)}")
+        remedy = f"{meant(str(recipe), known)}give a YAML file or one of {', '.join(known)}"
+        raise InputError(recipe, "no such recipe", f"{remedy}; see samling recipes")
     return path
 
 

@@ -1,6 +1,8 @@
 """The one error a user is meant to read: what is wrong, where, and what to do about it."""
 
 import errno
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 EXTRA_OF = {
@@ -36,6 +38,16 @@ class InputError(Exception):
     def __reduce__(self) -> tuple[type["InputError"], tuple[str, str, str]]:
         """Errors travel from worker processes by pickle, which calls the class anew."""
         return type(self), (self.where, self.problem, self.remedy)
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """A question that starts a remedy, where one of `known` is spelt nearly like `name`.
+
+    >>> meant("litmedsam", ["base", "litemedsam"]), meant("x", ["base"])
+    ('did you mean litemedsam? Else ', '')
+    """
+    nearest = get_close_matches(name, list(known), n=1, cutoff=0.7)
+    return f"did you mean {nearest[0]}? Else " if nearest else ""
 
 
 def explain_machine(error: Exception) -> str | None:

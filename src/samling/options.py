@@ -8,6 +8,8 @@ import typer
 
 from samling.errors import InputError
 
+NAMES = "base, base-zoom, litemedsam, a checkpoint of the SAM family (see README)"
+
 Data = Annotated[
     list[Path], typer.Option("--data", metavar="STORE.h5", help="Store made by prepare; several.")
 ]
@@ -19,10 +21,11 @@ Rest = Annotated[
     typer.Argument(metavar="STORE2.h5|KEY=VALUE", show_default=False),
 ]
 Recipe = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="Name in the recipe library, or a YAML file.")
+    str,
+    typer.Argument(metavar="RECIPE", help="Name (`samling recipes` lists them), or a YAML file."),
 ]
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="Run folder, bundle, or name (base, litemedsam).")
+    str, typer.Argument(metavar="MODEL", help=f"Run folder, bundle, or one of: {NAMES}.")
 ]
 Results = Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Folder of the results.")]
 

@@ -138,16 +138,56 @@ def test_references():
 def test_without_weights_it_says_where_to_get_them(name, tmp_path, monkeypatch):
     monkeypatch.setenv("SAMLING_CACHE", str(tmp_path))
     family: Family = FAMILIES[name]
-    with pytest.raises(InputError) as error:
-        load_published(refer(name))
-    for part in (
+    for said in (
+        name,
         family.file,
-        f"{family.megabytes} MB",
-        family.licence,
-        family.source,
-        str(tmp_path),
+        f"{family.file}@512",
+        f"{name}:gone.pth",
+        f"gone/{family.file}",
     ):
-        assert part in str(error.value)
+        with pytest.raises(InputError) as error:
+            load_published(refer(said))
+        for part in (
+            family.file,
+            f"{family.megabytes} MB",
+            family.licence,
+            family.source,
+            str(tmp_path),
+        ):
+            assert part in str(error.value)
+
+
+def test_a_published_file_name_is_found_in_the_cache_but_not_before_here(tmp_path, monkeypatch):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.setenv("SAMLING_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path / "here")
+    cached = tmp_path / "cache" / "mobile_sam.pt"
+    cached.write_bytes(b"x")
+    assert refer("mobile_sam.pt@512") == Reference(cached, None, 512)
+    assert refer("gone/mobile_sam.pt").path == Path("gone/mobile_sam.pt")
+    (tmp_path / "here" / "mobile_sam.pt").write_bytes(b"x")
+    assert refer("mobile_sam.pt").path == Path("mobile_sam.pt")
+
+
+def test_a_file_of_no_known_name_and_a_misspelt_family():
+    with pytest.raises(InputError, match=r"gone\.pth: is not on .* Remedy: name an existing file"):
+        load_published(refer("gone.pth"))
+    with pytest.raises(InputError, match="did you mean medsam"):
+        load_published(refer("medsan:gone.pth"))
+
+
+def test_a_download_that_stopped_says_how_much_is_there(tmp_path):
+    path = tmp_path / "mobile_sam.pt"
+    torch.save({"weight": torch.zeros(100_000)}, path)
+    path.write_bytes(path.read_bytes()[:300_000])
+    with pytest.raises(InputError, match=r"cut short: it has 0\.3 MB instead of about 41 MB"):
+        load_published(refer(str(path)))
+    other = path.rename(tmp_path / "mine.pt")
+    with pytest.raises(InputError, match=r"cut short: it has 0\.3 MB\. Remedy: download"):
+        load_published(refer(str(other)))
+    with pytest.raises(InputError, match="instead of about 375 MB"):
+        load_published(refer(f"medsam:{other}"))
 
 
 class Odd(dict):
@@ -236,8 +276,8 @@ def test_what_is_no_table_of_tensors_is_refused(tmp_path, content):
 def test_damaged_files_and_other_peoples_objects_are_refused(tmp_path):
     torch.save({"model": Odd(a=torch.zeros(1))}, tmp_path / "odd.pth")
     (tmp_path / "cut.pth").write_bytes(b"PK")
-    for name in ("odd.pth", "cut.pth"):
-        with pytest.raises(InputError, match="not a readable checkpoint"):
+    for name, said in (("odd.pth", r"more than weights \(.*Odd\)"), ("cut.pth", "is cut short")):
+        with pytest.raises(InputError, match=said):
             read_published(refer(str(tmp_path / name)))
 
 

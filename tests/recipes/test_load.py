@@ -17,9 +17,24 @@ def test_what_is_no_model_is_refused(tmp_path):
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
-    pytest.importorskip("transformers", reason="needs samling[train]")
-    with pytest.raises(InputError, match="litemedsam"):
+    """Without PyTorch too; the families are one group."""
+    with pytest.raises(InputError, match=r"base-zoom, .*litemedsam.*sam-vit-b/l/h, medsam, ") as e:
         load("nonsense")
+    assert "did you mean" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("litmedsam", "litemedsam"), ("mobilsam@512", "mobilesam"), ("base_zoom", "base-zoom")],
+)
+def test_the_nearest_name_is_suggested(name, nearest):
+    with pytest.raises(InputError, match=f"did you mean {nearest}\\?"):
+        load(name)
+
+
+def test_a_family_without_a_file_is_told_what_belongs_there():
+    with pytest.raises(InputError, match=r"no file.*medsam:medsam_vit_b\.pth"):
+        load("medsam:")
 
 
 def test_without_pytorch_it_says_what_to_install(monkeypatch):

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from samling.cache import cache_folder
-from samling.errors import InputError
-from samling.models.families import FAMILIES, Reference, weights_in
+from samling.errors import InputError, meant
+from samling.models.families import FAMILIES, Reference, family_of, weights_in
 from samling.models.key_maps import convert, without_unused
 from samling.models.sam import Sam
+from samling.models.unreadable import unreadable
 from samling.models.vit import PATCH
 from samling.models.weights import StateDict, load_strict
 
@@ -62,10 +63,12 @@ def read_published(reference: Reference) -> StateDict:
     path = reference.path
     files = list(weights_in(path)) if path.is_dir() else [path]
     if not path.exists():
-        raise InputError(str(path), "is not on this machine", where_to_get(reference.family))
+        raise InputError(str(path), "is not on this machine", where_to_get(reference))
+    name = family_of(reference)
+    megabytes = FAMILIES[name].megabytes if name and len(files) == 1 else None
     state: dict[str, Any] = {}
     for file in files:
-        state |= _read(file)
+        state |= _read(file, megabytes)
     for wrapper in ("model", "state_dict", "model_state_dict"):
         inner = state.get(wrapper)
         state = inner if isinstance(inner, dict) else state
@@ -107,10 +110,12 @@ def recognise(state: StateDict, reference: Reference) -> str:
     raise InputError(path, problem, f"say which, e.g. {possible[0]}:{path}")
 
 
-def where_to_get(name: str | None) -> str:
+def where_to_get(reference: Reference) -> str:
     """What to download from where, its size and licence."""
+    name = family_of(reference)
     if name is None:
-        return "name an existing file"
+        said, colon, _ = str(reference.path).partition(":")
+        return f"{meant(said, FAMILIES) if colon else ''}name an existing file"
     family = FAMILIES[name]
     return (
         f"download {family.file} (about {family.megabytes} MB, licence {family.licence}) from "
@@ -194,14 +199,12 @@ _STAND_INS: list[Any] = [
 ]
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path, megabytes: int | None) -> dict[str, Any]:
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
         with torch.serialization.safe_globals(_STAND_INS):
             state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise many kinds for a damaged file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        problem = f"is not a readable checkpoint ({reason[:200]})"
-        raise InputError(str(file), problem, "download it again") from error
+        raise unreadable(file, error, megabytes) from error
     return state if isinstance(state, dict) else {}

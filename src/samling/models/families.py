@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from samling.cache import cache_folder
+from samling.cache import NAMED_MODELS, cache_folder
+from samling.errors import InputError, meant
 
 Fit = Literal["pad", "stretch"]
 Padding = Literal["black", "mean"]
@@ -99,6 +100,7 @@ FAMILIES: dict[str, Family] = {
 }  # fmt: skip
 """By name. SAM 2 and SAM 2.1 are the same network on single images and share a name."""
 
+_PUBLISHED_FILES = {family.file: name for name, family in FAMILIES.items()}
 _REFERENCE = re.compile(r"(?:(?P<family>[a-z0-9+-]+):)?(?P<path>.+?)(?:@(?P<size>\d{2,4}))?")
 
 
@@ -132,10 +134,52 @@ def refer(name: str) -> Reference | None:
     if family is None and path in FAMILIES:
         family, path = path, str(cache_folder() / FAMILIES[path].file)
     where = Path(path)
+    if path in _PUBLISHED_FILES and not where.exists():
+        in_cache = cache_folder() / path
+        where = in_cache if in_cache.is_file() else where
     folder = (where / "config.json").is_file() and any(weights_in(where))
     if family is None and where.suffix not in SUFFIXES and not folder:
         return None
     return Reference(where, family, int(size) if size else None)
+
+
+def family_of(reference: Reference) -> str | None:
+    """The family that was said, or the one whose published file has this name."""
+    return reference.family or _PUBLISHED_FILES.get(reference.path.name)
+
+
+def unknown_model(name: str | Path, problem: str) -> InputError:
+    """What is said about a name that is no model: the nearest one, and what there is."""
+    said, family = str(name), str(name).removesuffix(":")
+    if said.endswith(":") and family in FAMILIES:
+        file = f"{said}{FAMILIES[family].file}"
+        remedy = f"add the file, e.g. {file}, or say {family} alone for the file in the cache"
+        return InputError(said, "names a family, but no file", remedy)
+    nearest = meant(said.partition("@")[0].rstrip(":"), (*NAMED_MODELS, *FAMILIES))
+    sizes: dict[str, list[str]] = {}
+    for known in FAMILIES:
+        kind, dash, size = known.rpartition("-") if "-" in known else (known, "", "")
+        sizes.setdefault(kind + dash, []).append(size)
+    group = ", ".join(kind + "/".join(each) for kind, each in sizes.items())
+    remedy = (
+        f"{nearest}name a run, a bundle, one of {', '.join(NAMED_MODELS)}, or a checkpoint of the SAM "
+        f"family: a file, or {group}"
+    )
+    return InputError(said, problem, remedy)
+
+
+def no_run(folder: Path, name: str) -> InputError:
+    """Why a folder or name is no base: not there, another kind of run, or a folder around runs."""
+    if not name or not folder.is_dir() or _holds_run(folder):
+        return unknown_model(name, "is no base")
+    inside = sorted(str(child) for child in folder.iterdir() if _holds_run(child))
+    known = f"one of {', '.join(NAMED_MODELS)}, a checkpoint or a folder made by distill"
+    remedy = f"name one of {', '.join(inside[:5])}" if inside else f"name a run's folder, {known}"
+    return InputError(name, "holds no run", remedy)
+
+
+def _holds_run(folder: Path) -> bool:
+    return any((folder / f"{kind}.json").is_file() for kind in ("adapter", "network", "base"))
 
 
 def weights_in(folder: Path) -> list[Path]:

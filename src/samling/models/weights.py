@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from samling.errors import InputError
+from samling.models.unreadable import unreadable
 
 StateDict = dict[str, Tensor]
 
@@ -43,10 +44,7 @@ def read_state(path: str | Path) -> StateDict:
     try:
         state = load_file(path) if path.suffix == ".safetensors" else _read_pickle(path)
     except Exception as error:  # torch and safetensors raise many kinds for a damaged file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            path, f"is not a readable checkpoint ({reason})", "fetch it again"
-        ) from error
+        raise unreadable(path, error) from error
     flat = isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())
     if not flat:
         raise InputError(path, "is not a flat table of tensors", "give the model's own weights")

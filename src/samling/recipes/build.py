@@ -14,13 +14,13 @@ from samling.adapters.ch_adapter import inject_ch
 from samling.adapters.injection import InPlace, inject, select_sites
 from samling.adapters.lora import inject_lora
 from samling.atomic import atomic_path
-from samling.cache import LITEMEDSAM_SHA256, NAMED_MODELS, weights_path
+from samling.cache import LITEMEDSAM_SHA256, weights_path
 from samling.config import AdapterSection, DecoderPart
 from samling.errors import InputError
 from samling.inference.card import Card
 from samling.models.architectures import ARCHITECTURES
 from samling.models.checkpoints import load_published
-from samling.models.families import FAMILIES, Reference, refer
+from samling.models.families import FAMILIES, Reference, no_run, refer
 from samling.models.key_maps import litemedsam_state
 from samling.models.networks.network import Network
 from samling.models.sam import Sam
@@ -90,7 +90,7 @@ def load_base(name: str | Path) -> Base:
 def _distilled(folder: Path, name: str) -> Base:
     """A base that `distill` made; its hash is checked."""
     if not (folder / "base.json").is_file():
-        raise _no_base(folder, name)
+        raise no_run(folder, name)
     card = Card.read(folder / "base.json")
     state = read_state(folder / "base.safetensors")
     if sha256_of_tensors(state) != card.base_sha256:
@@ -104,20 +104,6 @@ def _distilled(folder: Path, name: str) -> Base:
         inject_section(model, AdapterSection.model_validate(card.own_adapter))
     load_strict(model, state, str(folder / "base.safetensors"))
     return Base(model.eval(), card.model_copy(update={"base": name}))
-
-
-def _no_base(folder: Path, name: str) -> InputError:
-    """Why a folder or name is none: not there, another kind of run, or a folder around runs."""
-    known = f"{', '.join((*NAMED_MODELS, *FAMILIES))}, a checkpoint or a folder made by distill"
-    if not name or not folder.is_dir() or _holds_run(folder):
-        return InputError(name, "is no base", f"name one of {known}")
-    inside = sorted(str(child) for child in folder.iterdir() if _holds_run(child))
-    remedy = f"name one of {', '.join(inside[:5])}" if inside else f"name a run's folder, {known}"
-    return InputError(name, "holds no run", remedy)
-
-
-def _holds_run(folder: Path) -> bool:
-    return any((folder / f"{kind}.json").is_file() for kind in ("adapter", "network", "base"))
 
 
 def _published(reference: Reference, name: str) -> Base:

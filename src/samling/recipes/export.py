@@ -43,13 +43,7 @@ def export(
         InputError: unknown model or format, the exported masks differ, or 8 bits cost too much;
             nothing is written then.
     """
-    if format not in FORMATS:
-        raise InputError("--format", f"'{format}' is not offered", f"use {', '.join(FORMATS)}")
-    if is_bundle(model):
-        raise InputError(model, "is a bundle already", "name the run it was made from")
-    if (format != "onnx") != bool(stores):
-        problem = "sets the ranges of 8 bits, and of nothing else"
-        raise InputError("--data", problem, "give both, or neither")
+    _check_use(model, format, stores)
     from samling.export.bundle import check_target, write_bundle
 
     check_target(out)  # before a minute of work
@@ -64,6 +58,20 @@ def export(
         bundle, precision = in_eight_bits(bundle, stores, most_drop, report, runtime)
     write_bundle(bundle, model_card(bundle.card, parity, precision), out)
     return out
+
+
+def _check_use(model: str, format: str, stores: Sequence[Path]) -> None:
+    if format not in FORMATS:
+        raise InputError("--format", f"'{format}' is not offered", f"use {', '.join(FORMATS)}")
+    if is_bundle(model):
+        raise InputError(model, "is a bundle already", "name the run it was made from")
+    if format != "onnx" and not stores:
+        problem = "needs images, which set the ranges of its 8 bits"
+        raise InputError(f"--format {format}", problem, "add --data STORE.h5, made by prepare")
+    if format == "onnx" and stores:
+        problem = "sets the ranges of 8 bits, and --format onnx is in floats"
+        remedy = f"leave it out, or add --format {' or '.join(FORMATS[1:])}"
+        raise InputError(f"--data {stores[0]}", problem, remedy)
 
 
 def _in_floats(model: str) -> "tuple[Bundle, Parity]":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from samling.cache import NAMED_MODELS
 from samling.errors import InputError
 from samling.inference.segmenter import Segmenter
-from samling.models.families import FAMILIES, refer
+from samling.models.families import FAMILIES, refer, unknown_model
 
 if TYPE_CHECKING:
     from samling.inference.onnx_backend import Runtime
@@ -42,8 +42,7 @@ def load(model: str | Path, runtime: str | None = None, threads: int | None = No
         )
     known = (*NAMED_MODELS, *FAMILIES)
     if not path.exists() and str(model) not in known and refer(str(model)) is None:
-        names = ", ".join(known)
-        raise InputError(model, "does not exist", f"name a run, a bundle or one of {names}")
+        raise unknown_model(model, "does not exist")
     if importlib.util.find_spec("torch") is None:
         problem = "is no bundle, and anything else needs PyTorch"
         raise InputError(
