@@ -2,7 +2,7 @@
 
 python benchmarks/gpu.py [--batches 1,16,128] [--rounds 30] [--device cuda]
 
-Random weights, bfloat16, batch norms folded. The peak is the rate of a 4096³ matrix product in the same run.
+Random weights, bfloat16, batch norms folded. The peak is that of a 4096³ matrix product in the same run.
 `--device cpu` runs the same without graphs, to see that it does; its figures are of no use.
 """
 
