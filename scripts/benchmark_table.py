@@ -41,7 +41,8 @@ def main(out: Path) -> None:
 
 
 def _grid(out: Path, size: str, parts: list[dict[str, Any]]) -> None:
-    seconds = sum(int(line) for line in (out / f"{size}.seconds").read_text("utf-8").split())
+    taken = out / f"{size}.seconds"
+    seconds = sum(map(int, taken.read_text("utf-8").split())) if taken.is_file() else 0
     machine = parts[0]["environment"]["machine"]
     print(f"## The {size} grid\n\nBudget of everything trained: {BUDGETS[size]}.")
     print(f"All of it took {seconds / 60:.0f} minutes on {machine}.\n")

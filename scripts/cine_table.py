@@ -1,6 +1,6 @@
 """The tables of docs/results/cine.md: phantom loops with known truth, a real loop, memory of long loops.
 
-python scripts/cine_table.py LOOP.dcm [MODEL [FRAMES]]     about 8 minutes on 2 idle CPU cores
+python scripts/cine_table.py LOOP.dcm [MODEL [FRAMES]]     about 10 minutes on 2 idle CPU cores
 
 LOOP.dcm is a multi-frame ultrasound file. MODEL is a run, a bundle or a name (`base`); FRAMES, 3000, the
 longest loop.

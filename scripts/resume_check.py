@@ -27,10 +27,11 @@ SETTINGS = ["student=tiny", "warm_start=false", "embedding.epochs=3", "embedding
 
 def main(out: Path, kills: int) -> None:
     """Run and compare; ends with 1 if anything differs."""
+    if out.exists() and any(out.iterdir()):
+        sys.exit(f"{out} is not empty: what is there would be resumed; name a new folder")
     out.mkdir(parents=True, exist_ok=True)
     store = out / "phantoms.h5"
-    if not store.exists():
-        prepare(write_phantom_set(out / "phantoms", IMAGES), store, "folder", name="phantoms")
+    prepare(write_phantom_set(out / "phantoms", IMAGES), store, "folder", name="phantoms")
     started = time.perf_counter()
     _start(store, out / "whole", out / "cache-whole").wait()
     seconds = time.perf_counter() - started

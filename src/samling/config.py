@@ -287,6 +287,8 @@ def _mistake(
     key = next((k for k in typed if f"{k}.".startswith(f"{field}.")), None)
     key = key or next((k for k in typed if field.startswith(f"{k}.")), None)
     where = typed[key] if key else f"{path} {field}"
+    if not field:  # settings that do not go together: what was typed is likelier than the file
+        where = " ".join(overrides) or str(path)
     if first["type"] != "extra_forbidden":
         return InputError(where, first["msg"], "give a value of that kind")
     said, known = key or field, settings_of(kind)

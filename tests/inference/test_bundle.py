@@ -51,6 +51,9 @@ def test_an_encoder_in_openvinos_form_has_its_weights_beside_it(tmp_path, parts)
     assert is_bundle(folder)
     assert read_bundle(folder) == found
     assert (found.encoder, found.weights) == (b"<net/>", b"weights")
+    (folder / OPENVINO_WEIGHTS).write_bytes(b"")
+    with pytest.raises(InputError, match=r"an empty encoder\.bin"):
+        read_bundle(folder)
     (folder / OPENVINO_WEIGHTS).unlink()
     with pytest.raises(InputError, match=r"encoder\.bin is missing"):
         read_bundle(folder)

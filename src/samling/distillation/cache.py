@@ -3,7 +3,8 @@
 import hashlib
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +118,7 @@ class EmbeddingCache:
         """
         missing = sum(not self.path(plane).exists() for plane in planes)
         needed = missing * (channels * self.grid**2 * 2 + 256)
-        files = [(path.stat(), path) for path in self.root.glob("*/*.safetensors")]
+        files = list(_sizes(self.root))
         used = sum(stat.st_size for stat, _ in files)
         others = [(stat, path) for stat, path in files if path.parent != self.folder]
         spare = sum(stat.st_size for stat, _ in others)
@@ -131,6 +132,12 @@ class EmbeddingCache:
                 return
             path.unlink(missing_ok=True)
             used -= stat.st_size
+
+
+def _sizes(root: Path) -> Iterator[tuple[os.stat_result, Path]]:
+    for path in root.glob("*/*.safetensors"):
+        with suppress(FileNotFoundError):  # another process makes room, too
+            yield path.stat(), path
 
 
 def _checksum(embedding: NDArray[np.float16]) -> str:

@@ -4,6 +4,7 @@ Weights are scaled per channel, activations by ranges seen on calibration images
 activations into weights first (SmoothQuant, arXiv 2211.10438), and biases corrected afterwards.
 """
 
+import importlib.util
 import io
 import logging
 import sys
@@ -28,13 +29,11 @@ def quantise(encoder: bytes, squares: NDArray[np.float32]) -> tuple[bytes, bytes
     Raises:
         InputError: OpenVINO or NNCF is not installed.
     """
+    check_installed()
     with _quiet():
-        try:
-            import nncf
-            import openvino
-        except ModuleNotFoundError as missing:
-            problem = f"openvino-int8 needs {missing.name}"
-            raise InputError("--format", problem, "pip install openvino nncf") from None
+        import nncf
+        import openvino
+
         batches = [{"image": one[None, None] if one.ndim == 2 else one[None]} for one in squares]
         made = nncf.quantize(
             openvino.Core().read_model(encoder),
@@ -51,9 +50,25 @@ def quantise(encoder: bytes, squares: NDArray[np.float32]) -> tuple[bytes, bytes
             return graph.read_bytes(), graph.with_suffix(".bin").read_bytes()
 
 
+def check_installed() -> None:
+    """Refuse at once what would be missing at the end.
+
+    Raises:
+        InputError: OpenVINO or NNCF is not installed.
+    """
+    for name in ("openvino", "nncf"):
+        if importlib.util.find_spec(name) is None:
+            remedy = "pip install '.[quantise]' in the folder of samling's source"
+            raise InputError("--format", f"openvino-int8 needs {name}", remedy)
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """NNCF talks a lot, and reports its use over the network where it finds the package that does so."""
+    """NNCF talks a lot, and reports its use over the network where it finds the package that does so.
+
+    It looks for that package once, when it is imported: so it is hidden until then.
+    """
+    told = sys.modules.get("openvino_telemetry")
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # cannot be imported now
     logger = logging.getLogger("nncf")
     level = logger.level
@@ -63,3 +78,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+        del sys.modules["openvino_telemetry"]
+        if told is not None:
+            sys.modules["openvino_telemetry"] = told

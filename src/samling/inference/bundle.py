@@ -63,6 +63,8 @@ def read_bundle(path: str | Path) -> Bundle:
     parts = _from_folder(path) if path.is_dir() else _from_zip(path)
     card = _card(path, parts[CARD])
     if OPENVINO_ENCODER in parts:
+        if not parts[OPENVINO_WEIGHTS]:
+            raise InputError(path, f"holds an empty {OPENVINO_WEIGHTS}", "export it again")
         return Bundle(parts[OPENVINO_ENCODER], parts[DECODER], card, parts[OPENVINO_WEIGHTS])
     return Bundle(parts[ENCODER], parts[DECODER], card)
 
@@ -114,7 +116,7 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
     entries = archive.infolist()
     if len(entries) > _MEMBERS_AT_MOST:
         raise InputError(
-            path, f"holds {len(entries)} files, not a bundle's four", "export it again"
+            path, f"holds {len(entries)} files, far more than a bundle", "export it again"
         )
     found: dict[str, zipfile.ZipInfo] = {}
     folders: set[PurePosixPath] = set()

@@ -54,13 +54,14 @@ class OpenVinoGraph:
         }
         try:
             compiled = core.compile_model(core.read_model(model, weights), "CPU", settings)
+            self.inputs = frozenset(port.any_name for port in compiled.inputs)
+            self.outputs = tuple(port.any_name for port in compiled.outputs)
         except RuntimeError as error:
-            reason = (str(error).splitlines() or ["unknown"])[0][:160]
-            problem = f"is not usable by OpenVINO ({reason})"
-            raise InputError(where, problem, "use --runtime onnxruntime") from error
+            lines = [line for line in str(error).splitlines() if not line.startswith("Exception")]
+            problem = f"is not usable by OpenVINO ({(lines or ['unknown'])[0][:160]})"
+            remedy = "use --runtime onnxruntime" if weights is None else "export it again"
+            raise InputError(where, problem, remedy) from error
         self._compiled, self._own = compiled, threading.local()
-        self.inputs = frozenset(port.any_name for port in compiled.inputs)
-        self.outputs = tuple(port.any_name for port in compiled.outputs)
 
     def run(self, inputs: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Arrays by name in and out; the results are copies that stay valid. Any thread may ask."""

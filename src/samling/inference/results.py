@@ -110,8 +110,8 @@ class ResultFolder:
         name = own or f"{stem}{suffix}"
         overlay = draw(image, objects)
         for path, picture in ((f"{name}.png", mask), (f"{name}_overlay.png", overlay)):
+            self.wrote(self.folder / path)  # before it is: who is stopped in between takes it back
             write_png(self.folder / path, picture)
-            self.wrote(self.folder / path)
         for number, found in enumerate(objects, start=1):
             row = _row(source, number, found, spacing_mm)
             self._rows.append(row | {"frame": frame, "mask": f"{name}.png"})

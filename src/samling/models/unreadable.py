@@ -72,8 +72,11 @@ def _is_cut(file: Path, head: bytes, error: Exception) -> bool:
 
 
 def _holds_pickle(file: Path) -> bool:
-    with zipfile.ZipFile(file) as archive:
-        return any(name.endswith("/data.pkl") for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return any(name.endswith("/data.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
 
 
 def _size(file: Path) -> str:

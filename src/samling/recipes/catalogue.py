@@ -59,10 +59,9 @@ def show(recipe: str | Path) -> str:
 
 def kind_of(content: object) -> Kind:
     """Which verb a recipe is for: the one whose sections it has."""
-    sections = content if isinstance(content, dict) else {}
-    if "network" in sections:
-        return TrainRecipe
-    return DistillRecipe if "embedding" in sections or "decoder" in sections else AdaptRecipe
+    keys = set(content) if isinstance(content, dict) else set()
+    kinds: tuple[Kind, ...] = (AdaptRecipe, DistillRecipe, TrainRecipe)
+    return max(kinds, key=lambda kind: len(keys & set(kind.model_fields)))
 
 
 def purpose(path: Path) -> str:

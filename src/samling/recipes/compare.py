@@ -84,8 +84,11 @@ def compare(
     Raises:
         InputError: the plan is unusable: unknown setting, prompt or baseline, a store that cannot
             be opened; Ray is not installed, or asked to look at test images.
+        ValueError: `load` and `ray` together.
     """
     sweep = Sweep(plan, out, load)
+    if ray and load is not None:
+        raise ValueError("workers of a cluster load models by name")
     if ray:
         sweep.on_ray()
     grid, failures = sweep.measure_all(say)

@@ -24,7 +24,13 @@ from samling.recipes.build import (
     trainee,
 )
 from samling.recipes.cluster import Row, on_ray
-from samling.recipes.embedding_stage import check_pair, fill_cache, open_cache, regress
+from samling.recipes.embedding_stage import (
+    check_pair,
+    fill_cache,
+    make_room,
+    open_cache,
+    regress,
+)
 from samling.recipes.prompted_training import (
     Report,
     Seeing,
@@ -82,7 +88,7 @@ def distill(
         if settings.embedding.epochs:
             everything = read_training(opened, model.input_size, replace(seeing, unlabelled=True))
             if ray:
-                _fill_on_ray(settings, opened, teacher)
+                _fill_on_ray((model, master, master_card), settings, opened, teacher, everything)
             _imitate(model, master, master_card, settings, *everything, out, report)
         if not settings.decoder.epochs:  # nobody will look at labels
             seeing = replace(seeing, unlabelled=True)
@@ -108,7 +114,17 @@ def _check(settings: DistillRecipe, stores: list[Store], student: Sam, teacher: 
             raise InputError(", ".join(str(store.path) for store in stores), problem, remedy)
 
 
-def _fill_on_ray(settings: DistillRecipe, stores: list[Store], teacher: str) -> None:
+def _fill_on_ray(
+    pair: tuple[Sam, Sam, Card],
+    settings: DistillRecipe,
+    stores: list[Store],
+    teacher: str,
+    pictures: tuple[Planes, Planes],
+) -> None:
+    model, master, card = pair
+    section = settings.embedding
+    shown = supervise(model, master, section)[1]
+    make_room(open_cache(card, model, section), shown, pictures, flips=section.flips)
     given = (settings.model_dump(mode="json"), [str(store.path) for store in stores], teacher)
     rows = [{"share": share} for share in range(SHARES)]
     on_ray(_TeacherWorker, given, rows, "teacher embeddings", "shares")

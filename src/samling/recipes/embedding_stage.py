@@ -66,7 +66,7 @@ def fill_cache(
     pictures: tuple[Planes, Planes],
     *,
     flips: bool,
-    share: slice = slice(None),
+    share: slice | None = None,
     report: Report,
 ) -> None:
     """Compute what is missing of the teacher; with `flips` of mirrored training images too.
@@ -77,19 +77,20 @@ def fill_cache(
         card: the teacher's; it says what surrounds an image.
         shown: what the teacher shows.
         pictures: of training and validation.
-        share: of all these images; the others are left to somebody else.
+        share: of all these images; the others are left to somebody else, who also made room.
 
     Raises:
         InputError: the cache would grow beyond its limit.
     """
     device = next(master.parameters()).device
     train, val = pictures
-    planes = _with_flips(train.images, val.images, flips)[share]
+    if share is None:
+        make_room(cache, shown, pictures, flips=flips)
+    part = share or slice(None)
+    planes = _with_flips(train.images, val.images, flips)[part]
     outside = None
     if card.padding == "mean":
-        outside = _with_flips(train.padding(), val.padding(), flips)[share]
-    channels = EMBEDDING_CHANNELS + sum(shown.widths)
-    cache.make_room(planes, channels, cache_limit())
+        outside = _with_flips(train.padding(), val.padding(), flips)[part]
     report(f"teacher embeddings of {len(planes)} images (cached ones are kept)")
     kind = best_precision(device)
 
@@ -101,6 +102,18 @@ def fill_cache(
 
     master.eval()
     cache.fill(planes, encode, outside=outside, advance=_announce(report))
+
+
+def make_room(
+    cache: EmbeddingCache, shown: Supervision, pictures: tuple[Planes, Planes], *, flips: bool
+) -> None:
+    """Delete what was written for other teachers until `fill_cache` fits.
+
+    Raises:
+        InputError: the cache would grow beyond its limit.
+    """
+    planes = _with_flips(pictures[0].images, pictures[1].images, flips)
+    cache.make_room(planes, EMBEDDING_CHANNELS + sum(shown.widths), cache_limit())
 
 
 def _with_flips(train: NDArray[Any], val: NDArray[Any], flips: bool) -> NDArray[Any]:

@@ -65,6 +65,10 @@ def _check_use(model: str, format: str, stores: Sequence[Path]) -> None:
         raise InputError("--format", f"'{format}' is not offered", f"use {', '.join(FORMATS)}")
     if is_bundle(model):
         raise InputError(model, "is a bundle already", "name the run it was made from")
+    if format == "openvino-int8":
+        from samling.export.openvino_int8 import check_installed
+
+        check_installed()
     if format != "onnx" and not stores:
         problem = "needs images, which set the ranges of its 8 bits"
         raise InputError(f"--format {format}", problem, "add --data STORE.h5, made by prepare")

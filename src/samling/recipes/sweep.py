@@ -95,9 +95,7 @@ class Sweep:
         if self.plan.split == "test":
             raise InputError("--ray", "is for validation images", "leave it out to look at test")
         rows = [{"number": number} for number in range(len(self.cells))]
-        on_ray(
-            _Worker, (str(self.path.resolve()), str(self.out.resolve())), rows, "comparing", "cells"
-        )
+        on_ray(_Worker, (str(self.path), str(self.out)), rows, "comparing", "cells")
 
 
 class _Worker:
