@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import log10
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from samling.evaluation.curves import COLOURS, MARKERS
 from samling.evaluation.damage import divided
 from samling.evaluation.statistics import Interval
 from samling.evaluation.tables import Score, describe
+
+_NAME_DECADES = 0.28
+"""So close on the logarithmic axis, the names of two dots would lie over each other."""
 
 
 def jitter_curves(scores: Sequence[Score]) -> dict[str, list[tuple[int, Interval]]]:
@@ -102,17 +106,31 @@ def draw_cost(points: Sequence[Priced], path: Path, title: str = "") -> Path | N
         axes.errorbar(point.ms, point.dice.mean, yerr=error, color=colour, linewidth=1.2)
         size = 30 + 20 * ((point.parameters or 0) / 1e6) ** 0.5
         axes.scatter(point.ms, point.dice.mean, s=size, color=colour, alpha=0.7, zorder=3)
+    axes.set_xscale("log")
+    axes.margins(x=0.2)
+    _name_points(axes, points)
+    axes.set(title=title, xlabel="ms per image (one prompt)", ylabel="mean Dice")
+    return _saved(figure, path)
+
+
+def _name_points(axes: Any, points: Sequence[Priced]) -> None:
+    """A name beside each dot, moved down where it would cover the one above it."""
+    low, high = axes.get_ylim()
+    line = 0.033 * (high - low)
+    placed: list[tuple[float, float]] = []
+    for point in sorted(points, key=lambda one: -one.dice.mean):
+        x, y = log10(point.ms), point.dice.mean
+        above = [other for at, other in placed if abs(at - x) < _NAME_DECADES]
+        y = min([y, *(other - line for other in above)])
+        placed.append((x, y))
         axes.annotate(
             point.method,
             (point.ms, point.dice.mean),
-            (7, 5),
-            textcoords="offset points",
+            (1.25 * point.ms, y),
             fontsize=9,
+            va="center",
+            arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "0.5"},
         )
-    axes.set_xscale("log")
-    axes.margins(x=0.2)
-    axes.set(title=title, xlabel="ms per image (one prompt)", ylabel="mean Dice")
-    return _saved(figure, path)
 
 
 def draw_damage(scores: Sequence[Score], path: Path) -> Path | None:
