@@ -67,7 +67,7 @@ def load_base(name: str | Path) -> Base:
     """A named base, or the folder of a distilled one.
 
     `base`: the light base that comes with samling. `base-zoom`: the same weights; boxes are answered from
-    a second, closer look, which finds small objects better. `litemedsam`: as published, box prompts only.
+    a second, closer look (its worth: docs/results/base.md). `litemedsam`: as published, box prompts only.
     `light`: the light encoder, started from LiteMedSAM in every layer whose shape fits, not trained
     yet: what `distill` begins with. `untrained`: the light model with random weights. A checkpoint of
     the SAM family as its authors publish it: see `samling.models.checkpoints.refer`.

@@ -97,11 +97,11 @@ def evaluate(
     """
     from samling.data.store import Store
 
-    say = progress or logging.getLogger("samling").info
+    say, load = progress or logging.getLogger("samling").info, load or _loader()
     over = _over(counting.mean_over)
     opened = Store.open(store)
     part = split_part(opened, split, store)
-    segmenter = (load := load or _loader())(str(model))
+    segmenter = load(str(model))
     check_units(segmenter.card, opened, part.ids, model)
     opened.neighbours = segmenter.card.slices == 3
     segmenter = for_class(segmenter, opened, counting.class_name)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from errno import EDQUOT, ENOSPC, EROFS
 from functools import partial
 from pathlib import Path
@@ -105,10 +106,8 @@ class _Worker:
         self._sweep = Sweep(Path(plan), Path(out))
 
     def __call__(self, row: Row) -> Row:
-        try:
+        with suppress(Exception):  # `measure_all` meets it again, and says what it is
             self._sweep.measure(self._sweep.cells[row["number"]], lambda text: None)
-        except Exception:  # `measure_all` meets it again, and says what it is
-            return row
         return row
 
 
