@@ -11,6 +11,7 @@ from samling.errors import InputError
 from samling.export.bundle import write_bundle
 from samling.inference.bundle import Bundle
 from samling.inference.onnx_backend import OnnxBackend, usable_threads
+from samling.prompts.prompt import AUTOMATIC_TOKENS
 
 onnx = pytest.importorskip("onnx", reason="needs samling[export]")
 
@@ -96,6 +97,24 @@ def test_arrays_reach_the_graphs_and_come_back(bundle, runtime):
     masks = np.random.default_rng(1).random((2, 64, 64), dtype=np.float32)
     low, _ = backend.decode(encoding, coords, labels, masks)
     assert np.allclose(low, masks + mean, atol=1e-6)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("tokens", [2, AUTOMATIC_TOKENS, 3])
+def test_one_object_alone_is_as_among_others(bundle, runtime, tokens):
+    """Shapes that are asked for often have compiled forms of their own."""
+    backend = OnnxBackend(bundle, runtime=runtime)
+    rng = np.random.default_rng(tokens)
+    encoding = backend.encode(rng.random((64, 64), dtype=np.float32))
+    coords = rng.integers(0, 64, (3, tokens, 2)).astype(np.float32)
+    labels, masks = rng.integers(0, 4, (3, tokens)), rng.random((3, 64, 64), dtype=np.float32)
+    for given in (None, masks):
+        low, quality = backend.decode(encoding, coords, labels, given)
+        for n in (2, 0):
+            mask = None if given is None else given[n : n + 1]
+            alone = backend.decode(encoding, coords[n : n + 1], labels[n : n + 1], mask)
+            assert np.array_equal(alone[0], low[n : n + 1])
+            assert np.array_equal(alone[1], quality[n : n + 1])
 
 
 def test_predicting_with_a_bundle_never_imports_pytorch(bundle, tmp_path):

@@ -13,6 +13,7 @@ from samling.inference.backend import Encoding
 from samling.inference.bundle import DECODER, ENCODER, OPENVINO_ENCODER, Bundle, read_bundle
 from samling.inference.embedding_cache import CachedBackend
 from samling.inference.segmenter import Segmenter
+from samling.prompts.prompt import AUTOMATIC_TOKENS
 
 _THREADS_AT_MOST = 8  # one small image: more threads wait for each other
 _ENCODER_INPUTS = {"image"}
@@ -198,7 +199,16 @@ def _decoder(runtime: Runtime, bundle: Bundle, where: str, threads: int) -> Grap
 
     # Masks are cut from its logits: they keep float32, but where 8 bits have cost more already
     half = bundle.card.precision == "int8"
-    return OpenVinoGraph(bundle.decoder, where, threads, half=half)
+    side = 4 * bundle.card.embedding_size
+    often = [_one_object(tokens, side) for tokens in (2, AUTOMATIC_TOKENS)]  # 2: a box, or a point
+    return OpenVinoGraph(bundle.decoder, where, threads, half=half, often=often)
+
+
+def _one_object(tokens: int, side: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of what the decoder is asked for one object."""
+    coords, mask = (1, tokens, 2), (1, 1, side, side)
+    names = ("point_coords", "point_labels", "mask_input", "has_mask_input")
+    return dict(zip(names, (coords, coords[:2], mask, (1,)), strict=True))
 
 
 def _require_inputs(graph: Graph, where: str, inputs: set[str]) -> None:

@@ -1,6 +1,7 @@
 """OpenVinoGraph: one of a bundle's graphs on OpenVINO, fastest where the processor has bfloat16."""
 
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,18 @@ from numpy.typing import NDArray
 
 from samling.errors import InputError
 
+Shapes = Mapping[str, tuple[int, ...]]
+"""Of inputs, by name."""
+
 _OUTSIDE = b"\x0a\x08location"
 """How an ONNX file names another file as its weights; OpenVINO would look for it anywhere."""
 
 
 class OpenVinoGraph:
-    """Compiled for this processor.
+    """Compiled for this processor, and once more for shapes that are asked for often.
+
+    Free dimensions cost the mask decoder a quarter of its time: shapes and buffers are then worked out
+    in every call.
 
     Args:
         model: ONNX as bytes, or, with `weights`, OpenVINO's own form of a graph.
@@ -22,6 +29,7 @@ class OpenVinoGraph:
         threads: how many.
         half: multiply in bfloat16 where the processor can; sums stay in float32.
         weights: of a graph in OpenVINO's form.
+        often: shapes of the inputs with free dimensions; compiled when first met, the first one at once.
 
     Raises:
         InputError: OpenVINO is not installed or cannot use the model, or its weights lie elsewhere.
@@ -35,6 +43,7 @@ class OpenVinoGraph:
         *,
         half: bool,
         weights: bytes | None = None,
+        often: Sequence[Shapes] = (),
     ) -> None:
         try:
             import openvino
@@ -43,29 +52,53 @@ class OpenVinoGraph:
             raise InputError("--runtime", "openvino is not installed", remedy) from None
         if _OUTSIDE in model:
             raise InputError(where, "has weights outside of itself", "do not use this file")
-        core = openvino.Core()
-        able = half and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        settings: dict[str, Any] = {
+        self._core = openvino.Core()
+        able = half and "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self._settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
             # bound to cores, two processes would share one and leave the others idle
             "ENABLE_CPU_PINNING": False,
             "INFERENCE_PRECISION_HINT": "bf16" if able else "f32",
         }
+        self._often, self._compiled = often, dict[int | None, Any]()
+        self._lock, self._own = threading.Lock(), threading.local()
         try:
-            compiled = core.compile_model(core.read_model(model, weights), "CPU", settings)
-            self.inputs = frozenset(port.any_name for port in compiled.inputs)
-            self.outputs = tuple(port.any_name for port in compiled.outputs)
+            self._model = self._core.read_model(model, weights)
+            self.inputs = frozenset(port.any_name for port in self._model.inputs)
+            self.outputs = tuple(port.any_name for port in self._model.outputs)
+            known = all(shapes.keys() <= self.inputs for shapes in often)
+            self._form(0 if often and known else None)
         except RuntimeError as error:
             lines = [line for line in str(error).splitlines() if not line.startswith("Exception")]
             problem = f"is not usable by OpenVINO ({(lines or ['unknown'])[0][:160]})"
             remedy = "use --runtime onnxruntime" if weights is None else "export it again"
             raise InputError(where, problem, remedy) from error
-        self._compiled, self._own = compiled, threading.local()
 
     def run(self, inputs: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Arrays by name in and out; the results are copies that stay valid. Any thread may ask."""
-        if not hasattr(self._own, "request"):
-            self._own.request = self._compiled.create_infer_request()
-        found = self._own.request.infer(inputs, share_inputs=True)
+        fitting = (n for n, shapes in enumerate(self._often) if _fit(inputs, shapes))
+        form = next(fitting, None)
+        if not hasattr(self._own, "requests"):
+            self._own.requests = {}
+        requests = self._own.requests
+        if form not in requests:
+            requests[form] = self._form(form).create_infer_request()
+        # its views are of memory that the next call overwrites: copied once, here
+        found = requests[form].infer(inputs, share_inputs=True, share_outputs=True)
         return {name: np.array(found[name]) for name in self.outputs}
+
+    def _form(self, number: int | None) -> Any:
+        """Compiled for `often[number]`, None: for any shapes."""
+        with self._lock:
+            if number not in self._compiled:
+                model = self._model
+                if number is not None:
+                    model = model.clone()
+                    model.reshape({k: list(v) for k, v in self._often[number].items()})
+                self._compiled[number] = self._core.compile_model(model, "CPU", self._settings)
+            return self._compiled[number]
+
+
+def _fit(inputs: Mapping[str, NDArray[np.float32]], shapes: Shapes) -> bool:
+    return all(inputs[name].shape == shape for name, shape in shapes.items())
