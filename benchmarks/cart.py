@@ -2,9 +2,10 @@
 
 python benchmarks/cart.py [--data busi.h5 ...] [--threads 2] [--rounds 30] [-o docs/results/cart.md]
 
-One run, rounds interleaved, so that a busy machine hurts all alike; ratios count. A 640 x 480 frame in
-memory, a box, to a mask of 640 x 480. With --data the 8-bit bundle is made and measured too. Bundles are
-kept in runs/cart. LiteMedSAM: its published weights in our form of its network, which gives its outputs.
+Each in a process of its own, one measured at a time, round by round, so that a busy machine hurts all
+alike. A 640 x 480 frame in memory, a box, to a mask of 640 x 480. With --data the 8-bit bundles are made
+and measured too. Bundles are kept in runs/cart. LiteMedSAM: its published weights in our form of its
+network, which gives its outputs. Before each round: how near to each other the cores are (`benchmarks/cores.py`).
 """
 
 import argparse
@@ -12,16 +13,21 @@ import datetime
 import importlib.util
 import itertools
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import torch
+from cores import handover_ns
 from encoders import gigaflops
 
 from samling.data.intensity import to_model
@@ -70,14 +76,18 @@ print(first, int(peak.split()[1]) / 1024, count / float(sys.argv[5]))
 """
 
 
+NEAR = 1.35
+"""A round's cores are near if their hand-over took at most so many times the shortest one."""
+
+
 @dataclass
 class Contender:
-    """A model on a runtime, and what was measured."""
+    """A model on a runtime, the process that runs it, and what was measured."""
 
     name: str
     model: str
-    runtime: str
-    segmenter: Segmenter
+    runtime: Runtime | None
+    link: Connection
     ms: dict[str, list[float]]
 
     def median(self, stage: str) -> float:
@@ -94,24 +104,19 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/cart"))
     parser.add_argument("--out", "-o", type=Path)
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    os.environ["OMP_NUM_THREADS"] = str(given.threads)
+    os.environ["OMP_NUM_THREADS"] = str(given.threads)  # of the processes to come
     picture = phantom(0, (HEIGHT, WIDTH))
     assert picture.labels is not None
     corners = tight_box(picture.labels > 0)
     png = given.folder / "frame.png"
     write_png(png, picture.image.astype(np.uint8))
-    contenders = made(given.folder, given.data, given.threads)
-    for number in range(given.rounds + 2):
-        for one in contenders:
-            if one.model != "litemedsam" or one.runtime != "torch" or number < 8:  # seconds each
-                measured = stages(one.segmenter, png, Prompt(box=np.array(corners, float)))
-                if number >= 2:
-                    for stage, value in measured.items():
-                        one.ms[stage].append(value)
+    asked = (png, np.array(corners, float))
+    contenders = made(given.folder, given.data, asked)
+    handovers = measured(contenders, given.rounds)
     parts = (
         lambda: head(given.threads, given.rounds),
         lambda: speed(contenders),
+        lambda: nearness(contenders, handovers),
         lambda: floors(contenders),
         lambda: processes(contenders, given.folder, picture.image),
     )
@@ -125,7 +130,7 @@ def main() -> None:
         given.out.write_text("\n".join(lines))
 
 
-def made(folder: Path, stores: list[Path], threads: int) -> list[Contender]:
+def made(folder: Path, stores: list[Path], asked: tuple[Path, np.ndarray]) -> list[Contender]:
     """Every contender that this machine can run."""
     folder.mkdir(parents=True, exist_ok=True)
     names = {"base": "base", "litemedsam": "LiteMedSAM"}
@@ -133,31 +138,67 @@ def made(folder: Path, stores: list[Path], threads: int) -> list[Contender]:
     runtimes: list[Runtime] = ["onnxruntime"]
     runtimes += ["openvino"] if importlib.util.find_spec("openvino") else []
     for model, title in names.items():
+        bundle = folder / f"{model}.bundle"
         try:
-            promptable, card = load_torch(model)
+            if not bundle.exists():
+                export(model, bundle)
         except InputError as error:
             print(f"left out: {error}", file=sys.stderr)
             continue
-        torch_form = Segmenter(TorchBackend(promptable), card)
-        found.append(Contender(f"{title}, PyTorch", model, "torch", torch_form, empty()))
-        bundle = folder / f"{model}.bundle"
-        if not bundle.exists():
-            export(model, bundle)
-        found += [on(f"{title}, {r}", bundle, r, threads) for r in runtimes]
+        found.append(started(f"{title}, PyTorch", model, None, asked))
+        found += [started(f"{title}, {r}", str(bundle), r, asked) for r in runtimes]
     for runtime in runtimes if stores else []:
         format = "onnx-int8" if runtime == "onnxruntime" else "openvino-int8"
         small = folder / f"base-{format}.bundle"
         if not small.exists():
             export("base", small, format, stores, report=print)
-        found.append(on(f"base 8 bits, {runtime}", small, runtime, threads))
+        found.append(started(f"base 8 bits, {runtime}", str(small), runtime, asked))
     return found
 
 
-def on(name: str, bundle: Path, runtime: Runtime, threads: int) -> Contender:
-    """A bundle on a runtime, without the memory of earlier images."""
-    content = read_bundle(bundle)
-    backend = OnnxBackend(content, bundle, threads, runtime)
-    return Contender(name, str(bundle), runtime, Segmenter(backend, content.card), empty())
+def started(
+    name: str, model: str, runtime: Runtime | None, asked: tuple[Path, np.ndarray]
+) -> Contender:
+    """A contender whose process has loaded its model and waits; runtime None: PyTorch."""
+    spawn = get_context("spawn")
+    here, there = spawn.Pipe()
+    spawn.Process(target=serve, args=(model, runtime, asked, there), daemon=True).start()
+    here.recv()
+    return Contender(name, model, runtime, here, empty())
+
+
+def serve(
+    model: str, runtime: Runtime | None, asked: tuple[Path, np.ndarray], link: Connection
+) -> None:
+    """What a contender's process does: measure once, whenever it is told to."""
+    threads = int(os.environ["OMP_NUM_THREADS"])
+    torch.set_num_threads(threads)
+    if runtime is None:
+        promptable, card = load_torch(model)
+        segmenter = Segmenter(TorchBackend(promptable), card)
+    else:  # without the memory of earlier images
+        content = read_bundle(model)
+        segmenter = Segmenter(OnnxBackend(content, model, threads, runtime), content.card)
+    link.send(None)
+    with suppress(EOFError):  # until the benchmark is over
+        while True:
+            link.recv()
+            link.send(stages(segmenter, asked[0], Prompt(box=asked[1])))
+
+
+def measured(contenders: list[Contender], rounds: int) -> list[float]:
+    """Fill in their milliseconds; the hand-over before each round, in ns (nan on one core)."""
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    handovers = []
+    for number in range(rounds + 2):
+        handover = handover_ns(cores[0], cores[1]) if len(cores) == 2 else math.nan
+        for one in contenders:
+            if one.name != "LiteMedSAM, PyTorch" or number < 8:  # seconds each
+                one.link.send(None)
+                for stage, value in one.link.recv().items():
+                    one.ms[stage] += [value] if number >= 2 else []
+        handovers += [handover] if number >= 2 else []
+    return handovers
 
 
 def empty() -> dict[str, list[float]]:
@@ -219,11 +260,29 @@ def speed(contenders: list[Contender]) -> list[str]:
         total = one.median("end to end")
         ratios = [
             f"{slow[key].median('end to end') / total:.1f}" if key in slow else "–"
-            for key in (one.runtime, "torch")
+            for key in (one.runtime, None)
         ]
         cells = [f"{one.median(stage):.1f}" for stage in STAGES]
         cells.append(f"{np.percentile(one.ms['end to end'], 95):.1f}")
         lines.append(f"| {one.name} | {' | '.join([*cells, *ratios])} |")
+    return [*lines, ""]
+
+
+def nearness(contenders: list[Contender], handovers: list[float]) -> list[str]:
+    """End to end in the rounds where the cores were near to each other, and in the others."""
+    near = [value <= NEAR * min(handovers) for value in handovers]
+    said = (
+        f"Seeing what the other core wrote took {min(handovers):.0f} to {max(handovers):.0f} ns (Python's "
+        f"own share included), in {sum(near)} of {len(near)} rounds near to the shortest: "
+        "`benchmarks/cores.py` tells more."
+    )
+    lines = ["## Cores near to each other, or not", "", said, "",
+             "| end to end, ms | near | far |", "| --- | --- | --- |"]  # fmt: skip
+    for one in contenders:
+        rows = list(zip(one.ms["end to end"], near, strict=False))
+        parts = [[ms for ms, is_near in rows if is_near == wanted] for wanted in (True, False)]
+        cells = [f"{statistics.median(part):.1f}" if part else "–" for part in parts]
+        lines.append(f"| {one.name} | {' | '.join(cells)} |")
     return [*lines, ""]
 
 
@@ -234,9 +293,9 @@ def floors(contenders: list[Contender]) -> list[str]:
              "| --- | --- | --- | --- |"]  # fmt: skip
     rates = {kind: peak(kind) for kind in (torch.float32, torch.bfloat16)}
     for one in contenders:
-        if isinstance(one.segmenter.backend, TorchBackend):
-            model = one.segmenter.backend.model
-            work = gigaflops(model, torch.rand(1, 1, model.input_size, model.input_size))
+        if one.runtime is None:
+            model, card = load_torch(one.model)
+            work = gigaflops(model, torch.rand(1, 1, card.input_size, card.input_size))
             cells = " | ".join(f"{1000 * work / rate:.1f}" for rate in rates.values())
             lines.append(f"| {one.name.partition(',')[0]} | {work:.2f} | {cells} |")
     said = ", ".join(f"{str(kind)[6:]} {rate:.0f}" for kind, rate in rates.items())
@@ -281,7 +340,12 @@ def child(
 ) -> list[tuple[float, float, float]]:
     """Seconds to the first mask, MB and frames per second of `count` processes at once."""
     environment = dict(os.environ) | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
-    arguments = [one.model, one.runtime, str(folder / "frame.npy"), str(max(seconds, 1e-9))]
+    arguments = [
+        one.model,
+        one.runtime or "torch",
+        str(folder / "frame.npy"),
+        str(max(seconds, 1e-9)),
+    ]
     running = [
         subprocess.Popen([sys.executable, "-c", CHILD, str(time.time()), *arguments],
                          stdout=subprocess.PIPE, text=True, env=environment)

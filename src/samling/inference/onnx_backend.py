@@ -195,20 +195,17 @@ def _encoder(runtime: Runtime, bundle: Bundle, where: str, threads: int) -> Grap
 def _decoder(runtime: Runtime, bundle: Bundle, where: str, threads: int) -> Graph:
     if runtime == "onnxruntime":
         return OnnxRuntimeGraph(bundle.decoder, where, threads)
-    from samling.inference.openvino_graph import OpenVinoGraph
+    from samling.inference.openvino_graph import Often, OpenVinoGraph
 
     # Masks are cut from its logits: they keep float32, but where 8 bits have cost more already
     half = bundle.card.precision == "int8"
     side = 4 * bundle.card.embedding_size
-    often = [_one_object(tokens, side) for tokens in (2, AUTOMATIC_TOKENS)]  # 2: a box, or a point
+    mask = {"mask_input": (1, 1, side, side), "has_mask_input": (1,)}
+    often = [  # one object and no mask: a box or a point, and automatic mode
+        Often({"point_coords": (1, n, 2), "point_labels": (1, n), **mask}, zero=tuple(mask))
+        for n in (2, AUTOMATIC_TOKENS)
+    ]
     return OpenVinoGraph(bundle.decoder, where, threads, half=half, often=often)
-
-
-def _one_object(tokens: int, side: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of what the decoder is asked for one object."""
-    coords, mask = (1, tokens, 2), (1, 1, side, side)
-    names = ("point_coords", "point_labels", "mask_input", "has_mask_input")
-    return dict(zip(names, (coords, coords[:2], mask, (1,)), strict=True))
 
 
 def _require_inputs(graph: Graph, where: str, inputs: set[str]) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,30 @@ from numpy.typing import NDArray
 
 from samling.errors import InputError
 
-Shapes = Mapping[str, tuple[int, ...]]
-"""Of inputs, by name."""
-
 _OUTSIDE = b"\x0a\x08location"
 """How an ONNX file names another file as its weights; OpenVINO would look for it anywhere."""
 
 
+@dataclass(frozen=True)
+class Often:
+    """Inputs as many calls have them.
+
+    Args:
+        shapes: of the inputs with free dimensions.
+        zero: which of these are all zeros; what is computed from them alone is computed once.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    zero: tuple[str, ...] = ()
+
+    def fits(self, inputs: Mapping[str, NDArray[np.float32]]) -> bool:
+        """Whether a call is one of them."""
+        alike = all(inputs[name].shape == shape for name, shape in self.shapes.items())
+        return alike and not any(inputs[name].any() for name in self.zero)
+
+
 class OpenVinoGraph:
-    """Compiled for this processor, and once more for shapes that are asked for often.
+    """Compiled for this processor, and once more for each kind of call that is made often.
 
     Free dimensions cost the mask decoder a quarter of its time: shapes and buffers are then worked out
     in every call.
@@ -29,7 +45,7 @@ class OpenVinoGraph:
         threads: how many.
         half: multiply in bfloat16 where the processor can; sums stay in float32.
         weights: of a graph in OpenVINO's form.
-        often: shapes of the inputs with free dimensions; compiled when first met, the first one at once.
+        often: kinds of calls; compiled for when first made, for the first kind at once.
 
     Raises:
         InputError: OpenVINO is not installed or cannot use the model, or its weights lie elsewhere.
@@ -43,7 +59,7 @@ class OpenVinoGraph:
         *,
         half: bool,
         weights: bytes | None = None,
-        often: Sequence[Shapes] = (),
+        often: Sequence[Often] = (),
     ) -> None:
         try:
             import openvino
@@ -67,7 +83,7 @@ class OpenVinoGraph:
             self._model = self._core.read_model(model, weights)
             self.inputs = frozenset(port.any_name for port in self._model.inputs)
             self.outputs = tuple(port.any_name for port in self._model.outputs)
-            known = all(shapes.keys() <= self.inputs for shapes in often)
+            known = all(kind.shapes.keys() <= self.inputs for kind in often)
             self._form(0 if often and known else None)
         except RuntimeError as error:
             lines = [line for line in str(error).splitlines() if not line.startswith("Exception")]
@@ -77,8 +93,9 @@ class OpenVinoGraph:
 
     def run(self, inputs: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Arrays by name in and out; the results are copies that stay valid. Any thread may ask."""
-        fitting = (n for n, shapes in enumerate(self._often) if _fit(inputs, shapes))
-        form = next(fitting, None)
+        form = next((n for n, kind in enumerate(self._often) if kind.fits(inputs)), None)
+        if form is not None:
+            inputs = {k: v for k, v in inputs.items() if k not in self._often[form].zero}
         if not hasattr(self._own, "requests"):
             self._own.requests = {}
         requests = self._own.requests
@@ -89,16 +106,24 @@ class OpenVinoGraph:
         return {name: np.array(found[name]) for name in self.outputs}
 
     def _form(self, number: int | None) -> Any:
-        """Compiled for `often[number]`, None: for any shapes."""
+        """Compiled for `often[number]`; None: for any call."""
         with self._lock:
             if number not in self._compiled:
-                model = self._model
-                if number is not None:
-                    model = model.clone()
-                    model.reshape({k: list(v) for k, v in self._often[number].items()})
+                model = (
+                    self._model if number is None else _made_for(self._often[number], self._model)
+                )
                 self._compiled[number] = self._core.compile_model(model, "CPU", self._settings)
             return self._compiled[number]
 
 
-def _fit(inputs: Mapping[str, NDArray[np.float32]], shapes: Shapes) -> bool:
-    return all(inputs[name].shape == shape for name, shape in shapes.items())
+def _made_for(kind: Often, model: Any) -> Any:
+    from openvino import opset13
+
+    made = model.clone()
+    made.reshape({name: list(shape) for name, shape in kind.shapes.items()})
+    for given in [p for p in made.get_parameters() if p.output(0).any_name in kind.zero]:
+        nothing = opset13.constant(np.zeros(tuple(given.shape), dtype=np.float32))
+        for user in given.output(0).get_target_inputs():
+            user.replace_source_output(nothing.output(0))
+        made.remove_parameter(given)
+    return made
