@@ -5,7 +5,8 @@ python benchmarks/cart.py [--data busi.h5 ...] [--threads 2] [--rounds 30] [-o d
 Each in a process of its own, one measured at a time, round by round, so that a busy machine hurts all
 alike. A 640 x 480 frame in memory, a box, to a mask of 640 x 480. With --data the 8-bit bundles are made
 and measured too. Bundles are kept in runs/cart. LiteMedSAM: its published weights in our form of its
-network, which gives its outputs. Before each round: how near to each other the cores are (`benchmarks/cores.py`).
+network, which gives its outputs. Before each round: how near to each other the cores are, see
+`benchmarks/cores.py`.
 """
 
 import argparse

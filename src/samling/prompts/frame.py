@@ -1,5 +1,6 @@
 """Frame: the map between an image's own pixels and the square a model sees."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -89,22 +90,15 @@ class Frame:
 
         One bilinear step: each original pixel samples the logits at the centre that it maps to.
         """
-        matrix = self._original_to_grid(logits.shape[-1] / self.size, logits.shape[-2] / self.size)
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        height, width = logits.shape[-2:]
+        cells = np.array([width, height]) / self.size * self.scale  # per original pixel
+        # Only what the image needs, and a cell around it; `cv2.resize` maps centres like this frame
+        rows = min(height, math.ceil(self.height * cells[1]) + 1)
+        columns = min(width, math.ceil(self.width * cells[0]) + 1)
+        fx, fy = 1 / cells
         whole = np.empty((len(logits), self.height, self.width), dtype=np.float32)
         for plane, found in zip(logits, whole, strict=True):
-            cv2.warpAffine(
-                np.ascontiguousarray(plane, dtype=np.float32),
-                matrix,
-                (self.width, self.height),
-                dst=found,
-                flags=flags,
-                borderMode=cv2.BORDER_REPLICATE,
-            )
+            part = np.ascontiguousarray(plane[:rows, :columns], dtype=np.float32)
+            larger = cv2.resize(part, None, fx=fx, fy=fy, interpolation=cv2.INTER_LINEAR)
+            found[:] = larger[: self.height, : self.width]
         return whole
-
-    def _original_to_grid(self, grid_x: float, grid_y: float) -> NDArray[np.float64]:
-        """(2, 3) affine map from original pixel indices to indices of a grid over the square."""
-        scale_x, scale_y = self.scale * np.array([grid_x, grid_y])
-        # index -> continuous (+0.5) -> scaled -> index (-0.5)
-        return np.array([[scale_x, 0.0, 0.5 * scale_x - 0.5], [0.0, scale_y, 0.5 * scale_y - 0.5]])
