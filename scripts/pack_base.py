@@ -26,7 +26,7 @@ LICENCES = {
     "fetal_hc18": "CC BY 4.0",
     "nerve_usgra": "CC BY 4.0",
     "ovary_mmotu": "research, no licence text known",
-    "ct_msd_liver": "CC BY-SA 4.0",
+    "ct_msd_liver": "CC BY-SA 4.0, also given under CC BY-NC-SA",
 }
 
 
