@@ -1,7 +1,8 @@
 """Planted copies and false alarms on prepared stores: leak_check.py STORE.h5 ... [--images N].
 
 Every image of every store (or N of each) is changed (mirrored, turned, cropped by 5 %, recompressed, all
-at once) and looked for among all of them; and every image is compared with those of other groups.
+at once) and looked for among all of them; and every image is compared with those of other groups. The same
+with the hashes by which a model knows its training images, which do not see through a crop.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from samling.data.leaks import find_leaks, fingerprint
+from samling.data.picture_hash import known_among, picture_hash
 from samling.data.store import Store
 
 Plane = NDArray[np.float32]
@@ -34,15 +36,29 @@ def main() -> None:
     prints = [fingerprint(plane) for plane in planes]
     for name in ("mirrored", "turned", "cropped", "recompressed", "all"):
         leaks = find_leaks(prints, [fingerprint(_changed(p, name, rng)) for p in planes])
-        found = {leak.second for leak in leaks if leak.first == leak.second}
-        print(f"{name}: {len(found)} of {len(planes)} found")
+        alike = {leak.second for leak in leaks if leak.first == leak.second}
+        print(f"{name}: {len(alike)} of {len(planes)} found")
     leaks = find_leaks(prints, prints)
     for store in dict.fromkeys(name for name, _ in owners):
         own = {n for n, (name, _) in enumerate(owners) if name == store}
-        wrong = {
+        accused = {
             k.second for k in leaks if k.second in own and owners[k.first][1] != owners[k.second][1]
         }
-        print(f"{store}: {len(wrong)} of {len(own)} images accused ({len(wrong) / len(own):.2%})")
+        share = len(accused) / len(own)
+        print(f"{store}: {len(accused)} of {len(own)} images accused ({share:.2%})")
+    hashes = np.stack([picture_hash(plane) for plane in planes])
+    groups = np.array([group for _, group in owners])
+    for name in ("mirrored", "turned", "recompressed"):
+        known = [known_among(hashes, _changed(plane, name, rng)) for plane in planes]
+        found = sum(
+            index is not None and groups[index] == groups[n] for n, index in enumerate(known)
+        )
+        print(f"by hash, {name}: {found} of {len(planes)} found")
+    others = (hashes[groups != group] for group in groups)
+    wrong = sum(
+        known_among(other, plane) is not None for other, plane in zip(others, planes, strict=True)
+    )
+    print(f"by hash: {wrong} of {len(planes)} images accused")
 
 
 def _changed(image: Plane, name: str, rng: np.random.Generator) -> Plane:

@@ -9,14 +9,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from lg_medseg_table import scores_of
 from safetensors.torch import save
 
 from samling.atomic import atomic_path, write_text
+from samling.data.picture_hash import picture_hash
 from samling.data.store import Store
 from samling.inference.card import Card
 from samling.models.weights import read_state, sha256_of_tensors
+from samling.recipes.seen import SEEN
 
 TARGET = Path(__file__).parent.parent / "src" / "samling" / "weights"
 LICENCES = {
@@ -31,7 +34,7 @@ LICENCES = {
 
 
 def pack(out: Path) -> None:
-    """Write OUT/packed/base.safetensors and base.json."""
+    """Write OUT/packed/base.safetensors, base.json and seen.npy."""
     run, packed_to = out / "base", out / "packed"
     packed_to.mkdir(exist_ok=True)
     state = read_state(run / "base.safetensors")
@@ -45,11 +48,15 @@ def pack(out: Path) -> None:
     changes = {"name": "base", "base": "base", "base_sha256": sha256_of_tensors(packed)}
     changes["licence"] = f"teacher LiteMedSAM: Apache-2.0; images: {named}"
     card.model_copy(update=changes).save(packed_to / "base.json")
+    stores = [Store.open(out / "stores" / f"{name}.h5") for name in card.trained_on]
+    seen = [picture_hash(s.case(id).image) for s in stores for id in s.splits.train.ids]
+    with atomic_path(packed_to / SEEN) as temporary, temporary.open("wb") as file:
+        np.save(file, np.stack(seen))
 
 
 def ship(out: Path) -> None:
     """Copy what was packed and measured beside the model card, with about.json."""
-    for name in ("base.safetensors", "base.json"):
+    for name in ("base.safetensors", "base.json", SEEN):
         with atomic_path(TARGET / name) as temporary:
             shutil.copyfile(out / "packed" / name, temporary)
     text = json.dumps(about(out, Card.read(out / "packed" / "base.json")), indent=2) + "\n"

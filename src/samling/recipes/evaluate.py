@@ -24,7 +24,7 @@ from samling.evaluation.statistics import MeanOver
 from samling.evaluation.tables import damage_table, summarise, undamaged, write_csv
 from samling.inference.card import Card
 from samling.inference.segmenter import Segmenter
-from samling.recipes.caveats import crossing, seen_before
+from samling.recipes.caveats import crossing, seen_before, seen_by_base
 from samling.recipes.leaks import other_split, refuse_seen_images
 from samling.training.log import environment
 
@@ -108,7 +108,7 @@ def evaluate(
     usable, notes = _offered(segmenter.card, expand(protocols), model)
     refuse_leaks(segmenter.card, opened, model, part, say)  # looks at every image: last
     notes += _on_classes(opened, counting.class_name)
-    caveats = _caveats(segmenter.card, opened)
+    caveats = _caveats(segmenter.card, opened, part.ids)
     measured = _Measured(segmenter.card.name, usable, notes=notes, caveats=caveats)
     if split == "test":
         notes.append(touch_test(out, str(model), segmenter.card, opened, say))
@@ -135,9 +135,15 @@ def _on_classes(store: "Store", only: str) -> list[str]:
     return [f"All classes ({names}) count as one object; --class NAME measures one of them."]
 
 
-def _caveats(card: Card, store: "Store") -> list[str]:
+def _caveats(card: Card, store: "Store", ids: Sequence[str]) -> list[str]:
     trained = {(card.name, store.name): frozenset(card.trained_on)}
-    return [*seen_before(trained, {store.name: store.name}), *crossing(store, store.name)]
+    own = {store.name: store.name}
+    measured = {store.name: (store, ids)}
+    return [
+        *seen_before(trained, own),
+        *seen_by_base(trained, measured),
+        *crossing(store, store.name),
+    ]
 
 
 def _through_window(base: AnySegmenter, card: Card) -> AnySegmenter:

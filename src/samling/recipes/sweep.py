@@ -15,7 +15,7 @@ from samling.evaluation.baselines import BASELINES, baseline
 from samling.evaluation.protocols import Asked, expand
 from samling.inference.card import Card
 from samling.models.families import FAMILIES
-from samling.recipes.caveats import crossing, seen_before
+from samling.recipes.caveats import crossing, seen_before, seen_by_base
 from samling.recipes.cells import Cell, Measured, measure_cell
 from samling.recipes.cluster import Row, on_ray
 from samling.recipes.evaluate import split_part, touch_test
@@ -83,8 +83,12 @@ class Sweep:
             seen = frozenset(found.trained_on or ())
             trained[method, name] = trained.get((method, name), frozenset()) | seen
         own = {name: store.name for name, store in self.stores.items()}
+        measured = {
+            name: (store, split_part(store, self.plan.split, store.path).ids)
+            for name, store in self.stores.items()
+        }
         leaks = [s for name, store in self.stores.items() for s in crossing(store, name)]
-        return [*seen_before(trained, own), *leaks]
+        return [*seen_before(trained, own), *seen_by_base(trained, measured), *leaks]
 
     def on_ray(self) -> None:
         """Measure what is missing on the processors of a cluster; `measure_all` finds it then.
