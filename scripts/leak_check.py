@@ -9,12 +9,13 @@ import argparse
 import io
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from samling.data.leaks import find_leaks, fingerprint
-from samling.data.picture_hash import known_among, picture_hash
+from samling.data.picture_hash import SAME, differing, picture_hash
 from samling.data.store import Store
 
 Plane = NDArray[np.float32]
@@ -46,19 +47,22 @@ def main() -> None:
         }
         share = len(accused) / len(own)
         print(f"{store}: {len(accused)} of {len(own)} images accused ({share:.2%})")
+    check_hashes(planes, np.array([group for _, group in owners]), rng)
+
+
+def check_hashes(planes: list[Plane], groups: NDArray[np.str_], rng: np.random.Generator) -> None:
+    """Print how far copies are from their own picture's hash, and pictures of other groups from it."""
     hashes = np.stack([picture_hash(plane) for plane in planes])
-    groups = np.array([group for _, group in owners])
-    for name in ("mirrored", "turned", "recompressed"):
-        known = [known_among(hashes, _changed(plane, name, rng)) for plane in planes]
-        found = sum(
-            index is not None and groups[index] == groups[n] for n, index in enumerate(known)
-        )
-        print(f"by hash, {name}: {found} of {len(planes)} found")
-    others = (hashes[groups != group] for group in groups)
-    wrong = sum(
-        known_among(other, plane) is not None for other, plane in zip(others, planes, strict=True)
-    )
-    print(f"by hash: {wrong} of {len(planes)} images accused")
+    for name in ("mirrored", "turned", "recompressed", "half size and darker"):
+        far = [
+            differing(hashes, _changed(p, name, rng))[groups == g].min()
+            for p, g in zip(planes, groups, strict=True)
+        ]
+        found = sum(value <= SAME for value in far)
+        print(f"by hash, {name}: {found} of {len(planes)} found, {max(far)} signs off at most")
+    near = [differing(hashes[groups != g], p).min() for p, g in zip(planes, groups, strict=True)]
+    wrong = sum(value <= SAME for value in near)
+    print(f"by hash: {wrong} of {len(planes)} images accused, {min(near)} signs off at least")
 
 
 def _changed(image: Plane, name: str, rng: np.random.Generator) -> Plane:
@@ -71,6 +75,11 @@ def _changed(image: Plane, name: str, rng: np.random.Generator) -> Plane:
         down, across = round(0.05 * height), round(0.05 * width)
         top, left = rng.integers(down + 1), rng.integers(across + 1)
         image = image[top : height - down + top, left : width - across + left]
+    if name == "half size and darker":
+        image = cv2.resize(
+            image.astype(np.float32), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA
+        )
+        image = ((image - image.min()) / max(np.ptp(image), 1)) ** 1.25
     if name in ("recompressed", "all"):
         low, high = image.min(), image.max()
         buffer = io.BytesIO()
