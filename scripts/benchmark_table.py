@@ -63,9 +63,12 @@ def _store(store: str, content: dict[str, Any]) -> None:
     methods = list(dict.fromkeys(method for method, _ in scores))
     counted = max((s["n"] for s in content["scores"]), default=0)
     print(f"### {store}, {counted} images\n")
-    print(f"| | {' | '.join(PROTOCOLS.values())} |\n| --- |{' --- |' * len(PROTOCOLS)}")
+    print(f"| | {' | '.join(PROTOCOLS.values())} | HD95, px, tight box |")
+    print(f"| --- |{' --- |' * (len(PROTOCOLS) + 1)}")
     for method in methods:
         cells = [_cell(scores.get((method, protocol))) for protocol in PROTOCOLS]
+        found = scores.get((method, "box"), {}).get("hd95_px")
+        cells.append("–" if found is None else f"{found['mean']:.1f}")
         print(f"| {method} | {' | '.join(cells)} |")
     print()
 
