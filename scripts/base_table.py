@@ -5,6 +5,7 @@ python scripts/base_table.py OUT
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from lg_medseg_table import Scores, cell, scores_of
 
@@ -50,21 +51,28 @@ def main(out: Path) -> None:
 
 
 def _table(out: Path, method: str, columns: dict[tuple[str, str], str]) -> None:
-    print(f"| validation images | {' | '.join(columns.values())} |")
-    print(f"| --- |{' --- |' * len(columns)}")
+    boxes = [(who, protocol) for who, protocol in columns if protocol == "box"]
+    distances = ", ".join(title.partition(",")[0] for c, title in columns.items() if c in boxes)
+    print(f"| validation images | {' | '.join(columns.values())} | HD95, px, box: {distances} |")
+    print(f"| --- |{' --- |' * (len(columns) + 1)}")
     for name, title in SETS.items():
         paths = {m: out / "val" / m / name / "results.json" for m in METHODS}
         if not paths[method].is_file():
             continue
         found = {m: scores_of(path) for m, path in paths.items() if path.is_file()}
-        print(f"| {title} | {' | '.join(_cell(found, *column) for column in columns)} |")
+        rows = [_row(found, *column) for column in columns]
+        cells = ["–" if row is None else cell(row["dice"]) for row in rows]
+        far = [_row(found, *column) for column in boxes]
+        cells.append(
+            ", ".join("–" if row is None else f"{row['hd95_px']['mean']:.1f}" for row in far)
+        )
+        print(f"| {title} | {' | '.join(cells)} |")
 
 
-def _cell(found: dict[str, Scores], method: str, protocol: str) -> str:
+def _row(found: dict[str, Scores], method: str, protocol: str) -> dict[str, Any] | None:
     scores = found.get(method) if method in METHODS else next(iter(found.values()))
     own = "" if method in METHODS else method
-    row = (scores or {}).get((own, protocol))
-    return "–" if row is None else cell(row["dice"])
+    return (scores or {}).get((own, protocol))
 
 
 if __name__ == "__main__":
