@@ -117,6 +117,53 @@ def test_one_object_alone_is_as_among_others(bundle, runtime, tokens):
             assert np.array_equal(alone[1], quality[n : n + 1])
 
 
+@pytest.mark.skipif(not HAS_OPENVINO, reason="needs samling[openvino]")
+def test_calls_of_a_usual_kind_have_a_form_of_their_own(bundle):
+    backend = OnnxBackend(bundle, runtime="openvino")
+    compiled = backend._decoder._compiled
+    encoding = backend.encode(np.ones((64, 64), np.float32))
+    none = np.zeros((1, 64, 64), np.float32)
+    seen = []
+    for tokens, masks in ((2, None), (AUTOMATIC_TOKENS, None), (3, None), (2, none + 1)):
+        labels = np.ones((1, tokens), np.int64)
+        backend.decode(encoding, np.ones((1, tokens, 2), np.float32), labels, masks)
+        seen.append(sorted(compiled, key=str))
+    assert seen == [[0], [0, 1], [0, 1, None], [0, 1, None]]
+
+
+@pytest.mark.skipif(not HAS_OPENVINO, reason="needs samling[openvino]")
+def test_results_outlive_the_next_call_of_the_same_kind(bundle):
+    backend = OnnxBackend(bundle, runtime="openvino")
+    plane = np.random.default_rng(0).random((64, 64), dtype=np.float32)
+    first, labels = backend.encode(plane), np.array([[2, 3]])
+    kept = first.embedding.copy()
+    low, _ = backend.decode(first, np.zeros((1, 2, 2), np.float32), labels)
+    values = low.copy()
+    backend.decode(backend.encode(1 - plane), np.ones((1, 2, 2), np.float32), labels)
+    assert np.array_equal(first.embedding, kept) and np.array_equal(low, values)
+
+
+class Rounding:
+    """A decoder whose answer depends on how many objects it is asked for, as that of bfloat16 does."""
+
+    def run(self, inputs):
+        count = len(inputs["point_labels"])
+        low = inputs["point_coords"].sum((1, 2))[:, None, None, None] + 0.01 * count
+        return {"low_res_masks": low, "iou_predictions": low[:, 0, 0]}
+
+
+@pytest.mark.parametrize(("tokens", "calls"), [(2, "alone"), (3, "together")])
+def test_rounding_never_depends_on_the_other_objects(bundle, tokens, calls):
+    backend = OnnxBackend(bundle)
+    backend._decoder, backend._one_by_one = Rounding(), (2, AUTOMATIC_TOKENS)
+    encoding = backend.encode(np.ones((64, 64), np.float32))
+    coords = np.arange(6 * tokens, dtype=np.float32).reshape(3, tokens, 2)
+    low, quality = backend.decode(encoding, coords, np.ones((3, tokens), np.int64))
+    one, _ = backend.decode(encoding, coords[1:2], np.ones((1, tokens), np.int64))
+    assert low.shape == (3, 1, 1) and quality.shape == (3,)
+    assert np.array_equal(one[0], low[1]) == (calls == "alone")
+
+
 def test_predicting_with_a_bundle_never_imports_pytorch(bundle, tmp_path):
     """What a cart does: load, encode, first mask. In a process of its own."""
     write_bundle(bundle, "card", tmp_path / "bundle")

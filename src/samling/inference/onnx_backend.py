@@ -74,6 +74,9 @@ class OnnxBackend:
         self._decoder = _decoder(runtime, bundle, f"{where}/{DECODER}", count)
         _require_inputs(self._encoder, encoder, _ENCODER_INPUTS)
         _require_inputs(self._decoder, f"{where}/{DECODER}", _DECODER_INPUTS)
+        # its decoder rounds, and each of its compiled forms in its own way
+        rounds = runtime == "openvino" and bundle.card.precision == "int8"
+        self._one_by_one = _usual_tokens(bundle) if rounds else ()
         side = 4 * bundle.card.embedding_size
         self._no_mask = np.zeros((1, 1, side, side), dtype=np.float32)
 
@@ -99,7 +102,12 @@ class OnnxBackend:
         masks: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(P, N, 2) coords, (P, N) labels -> (P, 4h, 4w) logits and (P,) predicted IoU."""
-        count = len(coords)
+        count, tokens = labels.shape
+        if masks is None and count > 1 and tokens in self._one_by_one:
+            # an object's mask must not depend on which others were asked for
+            pairs = zip(coords[:, None], labels[:, None], strict=True)
+            found = [self.decode(encoding, xy, kinds) for xy, kinds in pairs]
+            return np.concatenate([low for low, _ in found]), np.concatenate([q for _, q in found])
         given = np.zeros if masks is None else np.ones
         if masks is None:
             planes = np.broadcast_to(self._no_mask, (count, *self._no_mask.shape[1:]))
@@ -195,17 +203,23 @@ def _encoder(runtime: Runtime, bundle: Bundle, where: str, threads: int) -> Grap
 def _decoder(runtime: Runtime, bundle: Bundle, where: str, threads: int) -> Graph:
     if runtime == "onnxruntime":
         return OnnxRuntimeGraph(bundle.decoder, where, threads)
-    from samling.inference.openvino_graph import Often, OpenVinoGraph
+    from samling.inference.openvino_graph import CallKind, OpenVinoGraph
 
     # Masks are cut from its logits: they keep float32, but where 8 bits have cost more already
     half = bundle.card.precision == "int8"
     side = 4 * bundle.card.embedding_size
     mask = {"mask_input": (1, 1, side, side), "has_mask_input": (1,)}
-    often = [  # one object and no mask: a box or a point, and automatic mode
-        Often({"point_coords": (1, n, 2), "point_labels": (1, n), **mask}, zero=tuple(mask))
-        for n in (2, AUTOMATIC_TOKENS)
+    often = [
+        CallKind({"point_coords": (1, n, 2), "point_labels": (1, n), **mask}, zero=tuple(mask))
+        for n in _usual_tokens(bundle)
     ]
     return OpenVinoGraph(bundle.decoder, where, threads, half=half, often=often)
+
+
+def _usual_tokens(bundle: Bundle) -> tuple[int, ...]:
+    """Of one object without a mask: a box, one point, automatic mode; the most usual first."""
+    prompted = {"points": (2,), "always": (3, 2), "six": (6,)}[bundle.card.token_padding]
+    return (*prompted, AUTOMATIC_TOKENS) if "automatic" in bundle.card.prompts else prompted
 
 
 def _require_inputs(graph: Graph, where: str, inputs: set[str]) -> None:
