@@ -9,11 +9,10 @@ import pytest
 
 from samling.data.picture_hash import picture_hash
 from samling.data.store import Store
+from samling.inference.card import Card
 from samling.recipes import seen
-from samling.recipes.caveats import seen_before, seen_by_base
 
 WEIGHTS = resources.files("samling") / "weights"
-BASE = seen.base_sets()
 
 
 @pytest.fixture
@@ -58,14 +57,11 @@ def test_of_many_a_few_are_named(store, trained_on) -> None:
     assert f"{len(ids)} of the {len(ids)}" in said and f"{ids[4]}, …" in said and ids[5] not in said
 
 
-def test_only_what_comes_from_the_base_is_asked(store) -> None:
-    measured = {"mine": (store, store.splits.val.ids)}
-    assert seen_by_base({("other", "mine"): frozenset({"x"})}, measured) == []
-    trained = {(name, "mine"): BASE | {"mine"} for name in ("adapted", "again")}
-    assert len(seen_by_base(trained, measured)) == 1
-    assert seen_before(trained, {"mine": "mine"}) == []
-    (said,) = seen_before({("adapted", "mine"): BASE | {"more"}}, {"mine": "mine"})
-    assert said.startswith("adapted was trained on more: ")
+def test_sets_of_the_base_are_left_to_the_hashes_only_where_it_is_this_base() -> None:
+    base = Card.model_validate_json((WEIGHTS / "base.json").read_bytes())
+    sets = [*base.trained_on, "mine"]
+    assert seen.beside_base(sets, base.base_sha256) == (frozenset({"mine"}), True)
+    assert seen.beside_base(sets, "0" * 64) == (frozenset(sets), False)
 
 
 def test_the_hashes_that_ship_are_of_as_many_images_as_the_base_was_trained_on() -> None:
@@ -75,7 +71,7 @@ def test_the_hashes_that_ship_are_of_as_many_images_as_the_base_was_trained_on()
     assert hashes.shape == (images, 32) and hashes.dtype == np.uint8
 
 
-@pytest.mark.parametrize("name", sorted(BASE))
+@pytest.mark.parametrize("name", json.loads((WEIGHTS / "base.json").read_text())["trained_on"])
 def test_training_images_of_the_shared_sets_are_known_and_validation_images_are_not(
     shared_data, name
 ) -> None:

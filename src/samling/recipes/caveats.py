@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from samling.recipes.seen import base_sets, seen_among
-
 if TYPE_CHECKING:
     from samling.data.store import Store
 
@@ -15,32 +13,15 @@ Trained = Mapping[tuple[str, str], frozenset[str]]
 def seen_before(trained: Trained, own: Mapping[str, str]) -> list[str]:
     """Methods whose training images, of other sets, might be among those measured.
 
-    One sentence for all that share their sets: whichever way of sharing needs fewer of them. Sets of the
-    base that ships are left to `seen_by_base`, which looks.
+    One sentence for all that share their sets: whichever way of sharing needs fewer of them.
 
     Args:
         trained: of every method. own: data set as the page calls it -> its store's name.
     """
-    base = base_sets()
-    unknown = {key: sets - base if base <= sets else sets for key, sets in trained.items()}
-    others = {key: sets - {own[key[1]]} for key, sets in unknown.items()}
-    concerned = {key: unknown[key] for key, sets in others.items() if sets}
+    others = {key: sets - {own[key[1]]} for key, sets in trained.items()}
+    concerned = {key: trained[key] for key, sets in others.items() if sets}
     ways = [_together(others), _together(concerned)]
     return min(ways, key=len)
-
-
-def seen_by_base(
-    trained: Trained, measured: Mapping[str, tuple["Store", Sequence[str]]]
-) -> list[str]:
-    """Copies of training images of the base that ships, for each data set that something made of it met.
-
-    Args:
-        trained: as `seen_before`.
-        measured: data set as the page calls it -> its store, and which of its images were measured.
-    """
-    base = base_sets()
-    met = dict.fromkeys(called for (_, called), sets in trained.items() if base <= sets)
-    return [seen_among(*measured[called], called) for called in met]
 
 
 def _together(sets: Trained) -> list[str]:

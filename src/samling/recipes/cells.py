@@ -68,6 +68,7 @@ class Measured:
         shown: protocol -> id -> mask (packed) and prompts of the images drawn by lot.
         seconds: it took, all protocols together.
         trained_on: names of the sets that the model was trained on; None: the cell does not know yet.
+        base_sha256: of the model's card; None as well.
     """
 
     rows: dict[str, list[Row]]
@@ -75,6 +76,7 @@ class Measured:
     cost: Cost | None = None
     seconds: float = 0.0
     trained_on: tuple[str, ...] | None = None
+    base_sha256: str | None = None
 
     def answer(self, protocol: str, id: str) -> Shown | None:
         """Mask and prompts of a shown image; None if the method gave no answer."""
@@ -107,10 +109,11 @@ def measure_cell(
     key, path = _key(cell, store, part), folder / cell.file
     found = _read(path, key)
     missing = [name for name in cell.protocols if name not in found.rows]
-    if not missing and found.trained_on is not None:
+    if not missing and None not in (found.trained_on, found.base_sha256):
         return found
     segmenter = load()
     found.trained_on = segmenter.card.trained_on
+    found.base_sha256 = segmenter.card.base_sha256
     if not missing:  # a cell from before this was kept
         _write(path, key, found)
         return found
@@ -176,7 +179,8 @@ def _read(path: Path, key: dict[str, Any]) -> Measured:
     cost = Cost(**content["cost"]) if content["cost"] else None
     known = content.get("trained_on")
     trained_on = None if known is None else tuple(known)
-    return Measured(rows, content["shown"], cost, content["seconds"], trained_on)
+    base = content.get("base_sha256")
+    return Measured(rows, content["shown"], cost, content["seconds"], trained_on, base)
 
 
 def _write(path: Path, key: dict[str, Any], found: Measured) -> None:
@@ -187,6 +191,7 @@ def _write(path: Path, key: dict[str, Any], found: Measured) -> None:
         "cost": asdict(found.cost) if found.cost else None,
         "seconds": found.seconds,
         "trained_on": found.trained_on,
+        "base_sha256": found.base_sha256,
     }
     write_text(path, json.dumps(content, allow_nan=False) + "\n")
 

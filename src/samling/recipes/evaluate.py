@@ -24,8 +24,9 @@ from samling.evaluation.statistics import MeanOver
 from samling.evaluation.tables import damage_table, summarise, undamaged, write_csv
 from samling.inference.card import Card
 from samling.inference.segmenter import Segmenter
-from samling.recipes.caveats import crossing, seen_before, seen_by_base
+from samling.recipes.caveats import crossing, seen_before
 from samling.recipes.leaks import other_split, refuse_seen_images
+from samling.recipes.seen import beside_base, seen_among
 from samling.training.log import environment
 
 if TYPE_CHECKING:
@@ -136,14 +137,10 @@ def _on_classes(store: "Store", only: str) -> list[str]:
 
 
 def _caveats(card: Card, store: "Store", ids: Sequence[str]) -> list[str]:
-    trained = {(card.name, store.name): frozenset(card.trained_on)}
-    own = {store.name: store.name}
-    measured = {store.name: (store, ids)}
-    return [
-        *seen_before(trained, own),
-        *seen_by_base(trained, measured),
-        *crossing(store, store.name),
-    ]
+    sets, made_of_base = beside_base(card.trained_on, card.base_sha256)
+    unknown = seen_before({(card.name, store.name): sets}, {store.name: store.name})
+    known = [seen_among(store, ids, store.name)] if made_of_base else []
+    return [*known, *unknown, *crossing(store, store.name)]
 
 
 def _through_window(base: AnySegmenter, card: Card) -> AnySegmenter:

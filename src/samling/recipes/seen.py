@@ -18,9 +18,15 @@ _NAMED = 5
 _WEIGHTS = resources.files("samling") / "weights"
 
 
-def base_sets() -> frozenset[str]:
-    """Names of the sets that the base that ships was trained on."""
-    return frozenset(Card.model_validate_json((_WEIGHTS / "base.json").read_bytes()).trained_on)
+def beside_base(trained_on: Sequence[str], base_sha256: str) -> tuple[frozenset[str], bool]:
+    """Sets that a model was trained on beside those of the base that ships, and whether it is made of it.
+
+    Args:
+        trained_on, base_sha256: of the model's card.
+    """
+    base = Card.model_validate_json((_WEIGHTS / "base.json").read_bytes())
+    made_of_it = base_sha256 == base.base_sha256
+    return frozenset(trained_on) - frozenset(base.trained_on if made_of_it else ()), made_of_it
 
 
 def seen_among(store: "Store", ids: Sequence[str], called: str) -> str:

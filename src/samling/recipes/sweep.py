@@ -15,10 +15,11 @@ from samling.evaluation.baselines import BASELINES, baseline
 from samling.evaluation.protocols import Asked, expand
 from samling.inference.card import Card
 from samling.models.families import FAMILIES
-from samling.recipes.caveats import crossing, seen_before, seen_by_base
+from samling.recipes.caveats import crossing, seen_before
 from samling.recipes.cells import Cell, Measured, measure_cell
 from samling.recipes.cluster import Row, on_ray
 from samling.recipes.evaluate import split_part, touch_test
+from samling.recipes.seen import beside_base, seen_among
 
 if TYPE_CHECKING:
     from samling.data.store import Store
@@ -79,16 +80,19 @@ class Sweep:
     def caveats(self, grid: Grid) -> list[str]:
         """What flatters the figures of a grid: methods that may have seen images, splits that leak."""
         trained: dict[tuple[str, str], frozenset[str]] = {}
+        met_base: dict[str, None] = {}  # in order
         for (name, method, _), found in grid.items():
-            seen = frozenset(found.trained_on or ())
-            trained[method, name] = trained.get((method, name), frozenset()) | seen
+            sets, made_of_base = beside_base(found.trained_on or (), found.base_sha256 or "")
+            trained[method, name] = trained.get((method, name), frozenset()) | sets
+            met_base |= {name: None} if made_of_base else {}
         own = {name: store.name for name, store in self.stores.items()}
-        measured = {
-            name: (store, split_part(store, self.plan.split, store.path).ids)
+        parts = {
+            name: split_part(store, self.plan.split, store.path).ids
             for name, store in self.stores.items()
         }
+        known = [seen_among(self.stores[name], parts[name], name) for name in met_base]
         leaks = [s for name, store in self.stores.items() for s in crossing(store, name)]
-        return [*seen_before(trained, own), *seen_by_base(trained, measured), *leaks]
+        return [*known, *seen_before(trained, own), *leaks]
 
     def on_ray(self) -> None:
         """Measure what is missing on the processors of a cluster; `measure_all` finds it then.
