@@ -77,6 +77,7 @@ print(first, int(peak.split()[1]) / 1024, count / float(sys.argv[5]))
 """
 
 
+BY_HAND = "<!-- by hand from here on: a new run leaves it as it is -->"
 NEAR = 1.35
 """A round's hand-over counts as short if it took at most so many times the shortest one of the run."""
 SLOW_ROUNDS = 8
@@ -131,7 +132,8 @@ def main() -> None:
         lines += found
     if given.out:
         given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text("\n".join(lines))
+        old = given.out.read_text("utf-8") if given.out.exists() else ""
+        given.out.write_text("\n".join([*lines, BY_HAND + old.partition(BY_HAND)[2]]), "utf-8")
 
 
 def made(folder: Path, stores: list[Path], asked: tuple[Path, np.ndarray]) -> list[Contender]:

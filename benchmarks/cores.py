@@ -21,11 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
+from samling.errors import InputError
 from samling.inference.bundle import read_bundle
 from samling.inference.onnx_backend import OnnxBackend
 
-TURNS = 20_000
-PATIENCE_NS = 5_000_000_000
+TURNS, ENOUGH = 20_000, 2_000
+PATIENCE_NS = 2_000_000_000
 
 
 def main() -> None:
@@ -38,7 +39,10 @@ def main() -> None:
     if len(cores) < 2:
         raise SystemExit("one core alone: nothing to compare")
     os.sched_setaffinity(0, cores)
-    one, two = (encoder(given.bundle, threads) for threads in (1, 2))
+    try:
+        one, two = (encoder(given.bundle, threads) for threads in (1, 2))
+    except InputError as error:
+        raise SystemExit(f"error: {error}") from None
     beside = [worker(given.bundle, core) for core in cores]
     print("time      hand-over ns  1 thread ms  2 threads ms  2 processes ms", flush=True)
     until = time.monotonic() + 60 * given.minutes
@@ -52,37 +56,40 @@ def main() -> None:
 
 
 def handover_ns(core: int, other: int) -> float:
-    """Half of the median time from writing a byte to reading the other core's answer."""
+    """Half of the median time from writing a byte to reading the other core's answer.
+
+    Raises:
+        SystemExit: in two seconds there were not enough answers: the cores are busy.
+    """
     shared = mmap.mmap(-1, mmap.PAGESIZE)
     answering = get_context("fork").Process(target=_answer, args=(shared, other), daemon=True)
     answering.start()
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     byte, took = memoryview(shared), []
+    until = time.perf_counter_ns() + PATIENCE_NS
     try:
-        for turn in range(TURNS):
-            started = time.perf_counter_ns()
-            byte[0] = (2 * turn + 1) % 256
-            while byte[0] != (2 * turn + 2) % 256:
-                if time.perf_counter_ns() - started > PATIENCE_NS:
-                    raise SystemExit(
-                        "the cores have too much else to do to measure their hand-over"
-                    )
+        while len(took) < TURNS and (started := time.perf_counter_ns()) < until:
+            asked = 2 * len(took) % 254 + 1
+            byte[0] = asked
+            while byte[0] != asked + 1 and time.perf_counter_ns() < until:
+                pass
             took.append(time.perf_counter_ns() - started)
     finally:
         os.sched_setaffinity(0, allowed)
         answering.kill()
         answering.join()
+    if len(took) < ENOUGH:
+        raise SystemExit("the cores have too much else to do: stop that, and run this again")
     return statistics.median(took) / 2
 
 
 def _answer(shared: mmap.mmap, core: int) -> None:
     os.sched_setaffinity(0, {core})
     byte = memoryview(shared)
-    for turn in range(TURNS):
-        while byte[0] != (2 * turn + 1) % 256:
-            pass
-        byte[0] = (2 * turn + 2) % 256
+    while True:  # until it is killed
+        if byte[0] % 2:
+            byte[0] += 1
 
 
 def encoder(bundle: Path, threads: int) -> Callable[[], object]:

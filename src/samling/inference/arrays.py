@@ -1,5 +1,7 @@
 """What users hand in as arrays: images made grey, boxes and points made prompts."""
 
+from os import PathLike
+
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +19,9 @@ def grey(image: ArrayLike) -> NDArray[np.generic]:
     Raises:
         InputError: another shape, no pixels, too large a side, or no real numbers.
     """
+    if isinstance(image, str | PathLike):
+        remedy = "open it first, e.g. np.asarray(PIL.Image.open(path))"
+        raise InputError("image", "is a path, not an array of pixels", remedy)
     array = np.asarray(image)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         problem = f"has shape {array.shape}, not (height, width) or (height, width, 3)"

@@ -67,7 +67,9 @@ class OnnxBackend:
         runtime = runtime or own
         if runtime != own and (bundle.weights or bundle.card.precision != "float32"):
             problem = f"has 8-bit layers in a form that only {own} computes rightly"
-            raise InputError(where, problem, f"use --runtime {own}, or export --format onnx")
+            remedy = f"use --runtime {own}, or export --format "
+            remedy += "openvino-int8" if runtime == "openvino" else "onnx-int8"
+            raise InputError(where, problem, remedy)
         count = threads or usable_threads()
         encoder = f"{where}/{OPENVINO_ENCODER if bundle.weights else ENCODER}"
         self._encoder = _encoder(runtime, bundle, encoder, count)

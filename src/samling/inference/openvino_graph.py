@@ -67,7 +67,7 @@ class OpenVinoGraph:
             import openvino
         except ModuleNotFoundError:
             remedy = "pip install openvino, or use a bundle for onnxruntime"
-            raise InputError("--runtime", "openvino is not installed", remedy) from None
+            raise InputError("runtime", "openvino is not installed", remedy) from None
         if _OUTSIDE in model:
             raise InputError(where, "has weights outside of itself", "do not use this file")
         self._remedy = "use --runtime onnxruntime" if weights is None else "export it again"

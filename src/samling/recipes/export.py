@@ -49,7 +49,9 @@ def export(
     check_target(out)  # before a minute of work
     from samling.export.model_card import model_card
 
+    report(f"writing {model} as ONNX and comparing its masks with PyTorch's")
     bundle, parity = _in_floats(model)
+    report(f"{parity.masks} masks agree to an IoU of {parity.least_iou:.4f} or more")
     precision = "32-bit floats"
     if stores:
         from samling.recipes.export_int8 import in_eight_bits

@@ -48,7 +48,8 @@ def load(model: str | Path, runtime: str | None = None, threads: int | None = No
         raise InputError(
             model,
             problem,
-            "pip install '.[train]' in the folder of samling's source, or give a bundle",
+            "give a bundle (`samling export` makes one where PyTorch is), or pip install '.[train]' in "
+            "the folder of samling's source",
         )
     from samling.inference.torch_backend import TorchBackend
     from samling.recipes.build import load_torch
@@ -63,8 +64,8 @@ def _bundle(path: Path, runtime: str | None, threads: int | None) -> Segmenter:
 
     chosen: Runtime | None = next((known for known in RUNTIMES if known == runtime), None)
     if runtime is not None and chosen is None:
-        raise InputError("--runtime", f"'{runtime}' is unknown", f"use {', '.join(RUNTIMES)}")
+        raise InputError("runtime", f"'{runtime}' is unknown", f"use {', '.join(RUNTIMES)}")
     if not is_bundle(path):
         problem = "is no bundle, and runtimes are for bundles"
-        raise InputError(path, problem, "export it first, or leave --runtime out")
+        raise InputError(path, problem, "export it first, or leave the runtime out")
     return load_bundle(path, threads, chosen)
