@@ -248,7 +248,7 @@ def head(threads: int, rounds: int) -> list[str]:
         f"Written by `benchmarks/cart.py` on {datetime.date.today()}: {threads} threads, median of "
         f"{rounds} interleaved rounds (LiteMedSAM in PyTorch: {SLOW_ROUNDS - 2}), {cpu()}.", "",
         f"The machine is shared: its load was {load} over the last 1, 5 and 15 minutes (idle: up to "
-        f"{threads}). Milliseconds are upper bounds, ratios hold.", "",
+        f"{threads}). Milliseconds are upper bounds.", "",
     ]  # fmt: skip
 
 
@@ -278,11 +278,12 @@ def speed(contenders: list[Contender]) -> list[str]:
 
 def nearness(contenders: list[Contender], handovers: list[float]) -> list[str]:
     """End to end in rounds where one core soon saw what the other wrote, and in the others."""
-    if any(map(math.isnan, handovers)):
+    known = [value for value in handovers if not math.isnan(value)]  # none on one core
+    if not known:
         return []
-    short = [value <= NEAR * min(handovers) for value in handovers]
+    short = [value <= NEAR * min(known) for value in handovers]
     said = (
-        f"Seeing what the other core wrote took {min(handovers):.0f} to {max(handovers):.0f} ns (Python's "
+        f"Seeing what the other core wrote took {min(known):.0f} to {max(known):.0f} ns (Python's "
         f"own share included); {sum(short)} of {len(short)} rounds were near to the shortest. Whether that "
         "one is short for this processor, `benchmarks/cores.py` tells."
     )

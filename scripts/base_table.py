@@ -64,7 +64,10 @@ def _table(out: Path, method: str, columns: dict[tuple[str, str], str]) -> None:
         cells = ["–" if row is None else cell(row["dice"]) for row in rows]
         far = [_row(found, *column) for column in boxes]
         cells.append(
-            ", ".join("–" if row is None else f"{row['hd95_px']['mean']:.1f}" for row in far)
+            ", ".join(
+                "–" if row is None or row["hd95_px"] is None else f"{row['hd95_px']['mean']:.1f}"
+                for row in far
+            )
         )
         print(f"| {title} | {' | '.join(cells)} |")
 

@@ -152,16 +152,23 @@ class Rounding:
         return {"low_res_masks": low, "iou_predictions": low[:, 0, 0]}
 
 
-@pytest.mark.parametrize(("tokens", "calls"), [(2, "alone"), (3, "together")])
-def test_rounding_never_depends_on_the_other_objects(bundle, tokens, calls):
+@pytest.mark.parametrize("with_masks", [False, True])
+def test_rounding_never_depends_on_the_other_objects(bundle, with_masks):
     backend = OnnxBackend(bundle)
-    backend._decoder, backend._one_by_one = Rounding(), (2, AUTOMATIC_TOKENS)
+    backend._decoder, backend._one_by_one = Rounding(), True
     encoding = backend.encode(np.ones((64, 64), np.float32))
-    coords = np.arange(6 * tokens, dtype=np.float32).reshape(3, tokens, 2)
-    low, quality = backend.decode(encoding, coords, np.ones((3, tokens), np.int64))
-    one, _ = backend.decode(encoding, coords[1:2], np.ones((1, tokens), np.int64))
+    coords = np.arange(18, dtype=np.float32).reshape(3, 3, 2)
+    labels, masks = np.ones((3, 3), np.int64), np.ones((3, 64, 64), np.float32)
+    low, quality = backend.decode(encoding, coords, labels, masks if with_masks else None)
+    one = backend.decode(encoding, coords[1:2], labels[1:2], masks[1:2] if with_masks else None)
     assert low.shape == (3, 1, 1) and quality.shape == (3,)
-    assert np.array_equal(one[0], low[1]) == (calls == "alone")
+    assert np.array_equal(one[0], low[1:2])
+
+
+@pytest.mark.skipif(not HAS_OPENVINO, reason="needs samling[openvino]")
+def test_only_a_rounding_decoder_takes_objects_one_by_one(bundle):
+    assert not OnnxBackend(bundle, runtime="openvino")._one_by_one
+    assert not OnnxBackend(bundle)._one_by_one
 
 
 def test_predicting_with_a_bundle_never_imports_pytorch(bundle, tmp_path):

@@ -11,6 +11,7 @@ from samling.data.picture_hash import picture_hash
 from samling.data.store import Store
 from samling.inference.card import Card
 from samling.recipes import seen
+from samling.recipes.evaluate import evaluate
 
 WEIGHTS = resources.files("samling") / "weights"
 
@@ -36,32 +37,38 @@ def trained_on(store, tmp_path, monkeypatch):
 def test_copies_of_training_images_are_counted_and_named(store, trained_on) -> None:
     trained_on(store.splits.train.ids)
     first = store.splits.train.ids[0]
-    said = seen.seen_among(store, [*store.splits.val.ids, first], "mine")
+    said = seen.seen_by_base(store, [*store.splits.val.ids, first], "mine")
     count, known = len(store.splits.val.ids) + 1, len(store.splits.train.ids)
     assert said.startswith(
-        f"1 of the {count} images of mine measured here is a copy of one of the {known} "
+        f"1 of the {count} images of mine measured here was recognised as a copy of one of the {known} "
     )
-    assert f": {first} (" in said and said.endswith("Their scores flatter.")
+    assert f"({first}; crops" in said and said.endswith("flatter.")
 
 
-def test_none_is_said_to_be_none(store, trained_on) -> None:
+def test_none_is_said_to_be_none_and_what_is_not_recognised(store, trained_on) -> None:
     trained_on(store.splits.train.ids)
-    said = seen.seen_among(store, store.splits.val.ids, "mine")
-    assert said.startswith("None of the ") and "flatter" not in said
+    said = seen.seen_by_base(store, store.splits.val.ids, "mine")
+    assert said.startswith("None of the ") and "flatter" not in said and "crops" in said
 
 
 def test_of_many_a_few_are_named(store, trained_on) -> None:
     ids = store.splits.train.ids
     trained_on(ids)
-    said = seen.seen_among(store, ids, "mine")
+    said = seen.seen_by_base(store, ids, "mine")
     assert f"{len(ids)} of the {len(ids)}" in said and f"{ids[4]}, …" in said and ids[5] not in said
 
 
-def test_sets_of_the_base_are_left_to_the_hashes_only_where_it_is_this_base() -> None:
+def test_the_base_and_what_is_made_of_it_are_known_by_the_weights() -> None:
     base = Card.model_validate_json((WEIGHTS / "base.json").read_bytes())
-    sets = [*base.trained_on, "mine"]
-    assert seen.beside_base(sets, base.base_sha256) == (frozenset({"mine"}), True)
-    assert seen.beside_base(sets, "0" * 64) == (frozenset(sets), False)
+    assert seen.made_of_base(base.base_sha256)
+    assert not seen.made_of_base("0" * 64) and not seen.made_of_base(None)
+
+
+def test_evaluate_says_it_beside_the_first_figure(tiny_store, tmp_path) -> None:
+    evaluate("base", tiny_store, tmp_path / "out", "val", ["box"])
+    for name in ("report.html", "table.md"):
+        page = (tmp_path / "out" / name).read_text(encoding="utf-8")
+        assert "images of tiny measured here was recognised as a copy" in page
 
 
 def test_the_hashes_that_ship_are_of_as_many_images_as_the_base_was_trained_on() -> None:

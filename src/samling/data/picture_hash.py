@@ -1,8 +1,8 @@
 """Picture hash: 32 bytes that tell one picture from another, and that no picture can be made of.
 
 The signs of the lowest frequencies, as in perceptual hashing (Zauner 2010): they survive another size,
-compression, brightness and contrast. A copy that was cropped by more than a fiftieth is not recognised;
-`leaks.py` does that, but needs the pictures themselves.
+compression, brightness and contrast, but neither borders nor crops, some not even of a hundredth.
+`leaks.py` sees through crops, but needs the pictures themselves.
 """
 
 import itertools

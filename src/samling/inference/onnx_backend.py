@@ -50,7 +50,7 @@ class OnnxBackend:
         where: the bundle's path, for error messages.
         threads: per model; None: as many as this process may use, at most 8.
         runtime: what computes; None: what the bundle was made for. OpenVINO runs the encoder in
-            bfloat16 where the processor can.
+            bfloat16 where the processor can, and the decoder of an encoder in 8 bits.
 
     Raises:
         InputError: not ONNX, not with the inputs of a samling bundle, or not for this runtime.
@@ -77,8 +77,7 @@ class OnnxBackend:
         _require_inputs(self._encoder, encoder, _ENCODER_INPUTS)
         _require_inputs(self._decoder, f"{where}/{DECODER}", _DECODER_INPUTS)
         # its decoder rounds, and each of its compiled forms in its own way
-        rounds = runtime == "openvino" and bundle.card.precision == "int8"
-        self._one_by_one = _usual_tokens(bundle) if rounds else ()
+        self._one_by_one = runtime == "openvino" and bundle.card.precision == "int8"
         side = 4 * bundle.card.embedding_size
         self._no_mask = np.zeros((1, 1, side, side), dtype=np.float32)
 
@@ -104,11 +103,14 @@ class OnnxBackend:
         masks: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(P, N, 2) coords, (P, N) labels -> (P, 4h, 4w) logits and (P,) predicted IoU."""
-        count, tokens = labels.shape
-        if masks is None and count > 1 and tokens in self._one_by_one:
+        count = len(coords)
+        if count > 1 and self._one_by_one:
             # an object's mask must not depend on which others were asked for
-            pairs = zip(coords[:, None], labels[:, None], strict=True)
-            found = [self.decode(encoding, xy, kinds) for xy, kinds in pairs]
+            parts = [slice(n, n + 1) for n in range(count)]
+            found = [
+                self.decode(encoding, coords[n], labels[n], None if masks is None else masks[n])
+                for n in parts
+            ]
             return np.concatenate([low for low, _ in found]), np.concatenate([q for _, q in found])
         given = np.zeros if masks is None else np.ones
         if masks is None:

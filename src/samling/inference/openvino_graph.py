@@ -18,7 +18,7 @@ _OUTSIDE = b"\x0a\x08location"
 
 @dataclass(frozen=True)
 class CallKind:
-    """Inputs as many calls have them.
+    """A kind of call: the shapes of its inputs, and which of them are zero.
 
     Args:
         shapes: of the inputs with free dimensions.

@@ -91,9 +91,8 @@ class Frame:
         One bilinear step: each original pixel samples the logits at the centre that it maps to.
         """
         height, width = logits.shape[-2:]
-        cells = (
-            np.array([width, height]) / self.size * self.scale
-        )  # of the grid per original pixel, x and y
+        # Cells of the grid per original pixel, x and y
+        cells = np.array([width, height]) / self.size * self.scale
         # Only what the image needs, and a cell around it; `cv2.resize` maps centres like this frame
         rows = min(height, math.ceil(self.height * cells[1]) + 1)
         columns = min(width, math.ceil(self.width * cells[0]) + 1)

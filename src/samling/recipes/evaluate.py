@@ -26,7 +26,7 @@ from samling.inference.card import Card
 from samling.inference.segmenter import Segmenter
 from samling.recipes.caveats import crossing, seen_before
 from samling.recipes.leaks import other_split, refuse_seen_images
-from samling.recipes.seen import beside_base, seen_among
+from samling.recipes.seen import made_of_base, seen_by_base
 from samling.training.log import environment
 
 if TYPE_CHECKING:
@@ -109,10 +109,10 @@ def evaluate(
     usable, notes = _offered(segmenter.card, expand(protocols), model)
     refuse_leaks(segmenter.card, opened, model, part, say)  # looks at every image: last
     notes += _on_classes(opened, counting.class_name)
-    caveats = _caveats(segmenter.card, opened, part.ids)
-    measured = _Measured(segmenter.card.name, usable, notes=notes, caveats=caveats)
     if split == "test":
         notes.append(touch_test(out, str(model), segmenter.card, opened, say))
+    caveats = _caveats(segmenter.card, opened, part.ids)
+    measured = _Measured(segmenter.card.name, usable, notes=notes, caveats=caveats)
     _measure(measured, segmenter, opened, part, load, say)
     given = (str(model), str(store))
     return _write(measured, segmenter, opened, Path(out), given=given, split=split, over=over)
@@ -137,10 +137,9 @@ def _on_classes(store: "Store", only: str) -> list[str]:
 
 
 def _caveats(card: Card, store: "Store", ids: Sequence[str]) -> list[str]:
-    sets, made_of_base = beside_base(card.trained_on, card.base_sha256)
-    unknown = seen_before({(card.name, store.name): sets}, {store.name: store.name})
-    known = [seen_among(store, ids, store.name)] if made_of_base else []
-    return [*known, *unknown, *crossing(store, store.name)]
+    trained = {(card.name, store.name): frozenset(card.trained_on)}
+    known = [seen_by_base(store, ids, store.name)] if made_of_base(card.base_sha256) else []
+    return [*seen_before(trained, {store.name: store.name}), *known, *crossing(store, store.name)]
 
 
 def _through_window(base: AnySegmenter, card: Card) -> AnySegmenter:

@@ -18,19 +18,14 @@ _NAMED = 5
 _WEIGHTS = resources.files("samling") / "weights"
 
 
-def beside_base(trained_on: Sequence[str], base_sha256: str) -> tuple[frozenset[str], bool]:
-    """Sets that a model was trained on beside those of the base that ships, and whether it is made of it.
-
-    Args:
-        trained_on, base_sha256: of the model's card.
-    """
+def made_of_base(base_sha256: str | None) -> bool:
+    """Whether a model, by its card's `base_sha256`, is the base that ships or an adapter on it."""
     base = Card.model_validate_json((_WEIGHTS / "base.json").read_bytes())
-    made_of_it = base_sha256 == base.base_sha256
-    return frozenset(trained_on) - frozenset(base.trained_on if made_of_it else ()), made_of_it
+    return base_sha256 == base.base_sha256
 
 
-def seen_among(store: "Store", ids: Sequence[str], called: str) -> str:
-    """A sentence: how many of these images of a store are copies of training images of the base.
+def seen_by_base(store: "Store", ids: Sequence[str], called: str) -> str:
+    """A sentence: how many of these images of a store are known as training images of the base.
 
     Args:
         store: the images. ids: which of them.
@@ -38,16 +33,15 @@ def seen_among(store: "Store", ids: Sequence[str], called: str) -> str:
     """
     with (_WEIGHTS / SEEN).open("rb") as file:
         hashes = np.load(file, allow_pickle=False)
-    images = (store.case(id).image for id in ids)
-    planes = (image if image.ndim == 2 else image[len(image) // 2] for image in images)
-    seen = [
-        id for id, plane in zip(ids, planes, strict=True) if known_among(hashes, plane) is not None
-    ]
+    seen = [id for id in ids if known_among(hashes, store.case(id).image) is not None]
     among = f"of the {len(ids):,} images of {called} measured here"
     known = f"the {len(hashes):,} that the base was trained on"
-    how = "(looked for by content: mirrored, turned, resized and recompressed copies, not crops)"
+    blind = "crops, borders, another window and other images of a patient are not recognised"
     if not seen:
-        return f"None {among} is a copy of one of {known} {how}."
+        return f"None {among} was recognised as a copy of one of {known} ({blind})."
     named = ", ".join(seen[:_NAMED]) + (", …" if len(seen) > _NAMED else "")
-    are = "is a copy of one" if len(seen) == 1 else "are copies"
-    return f"{len(seen):,} {among} {are} of {known}: {named} {how}. Their scores flatter."
+    were = "was recognised as a copy of one" if len(seen) == 1 else "were recognised as copies"
+    return (
+        f"{len(seen):,} {among} {were} of {known} ({named}; {blind}): there, the scores of the base "
+        "and of what is made of it flatter."
+    )

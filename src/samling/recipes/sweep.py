@@ -19,7 +19,7 @@ from samling.recipes.caveats import crossing, seen_before
 from samling.recipes.cells import Cell, Measured, measure_cell
 from samling.recipes.cluster import Row, on_ray
 from samling.recipes.evaluate import split_part, touch_test
-from samling.recipes.seen import beside_base, seen_among
+from samling.recipes.seen import made_of_base, seen_by_base
 
 if TYPE_CHECKING:
     from samling.data.store import Store
@@ -82,17 +82,17 @@ class Sweep:
         trained: dict[tuple[str, str], frozenset[str]] = {}
         met_base: dict[str, None] = {}  # in order
         for (name, method, _), found in grid.items():
-            sets, made_of_base = beside_base(found.trained_on or (), found.base_sha256 or "")
-            trained[method, name] = trained.get((method, name), frozenset()) | sets
-            met_base |= {name: None} if made_of_base else {}
+            seen = frozenset(found.trained_on or ())
+            trained[method, name] = trained.get((method, name), frozenset()) | seen
+            met_base |= {name: None} if made_of_base(found.base_sha256) else {}
         own = {name: store.name for name, store in self.stores.items()}
         parts = {
             name: split_part(store, self.plan.split, store.path).ids
             for name, store in self.stores.items()
         }
-        known = [seen_among(self.stores[name], parts[name], name) for name in met_base]
+        known = [seen_by_base(self.stores[name], parts[name], name) for name in met_base]
         leaks = [s for name, store in self.stores.items() for s in crossing(store, name)]
-        return [*known, *seen_before(trained, own), *leaks]
+        return [*seen_before(trained, own), *known, *leaks]
 
     def on_ray(self) -> None:
         """Measure what is missing on the processors of a cluster; `measure_all` finds it then.
