@@ -55,7 +55,8 @@ def _grid(out: Path, size: str, parts: list[dict[str, Any]]) -> None:
     missing = [failure for part in parts for failure in part["failures"]]
     if missing:
         print("### Not measured\n")
-        print("\n".join(f"- {failure}" for failure in missing) + "\n")
+        said = "\n".join(f"- {failure}" for failure in missing)
+        print(said.replace(str(out), "OUT") + "\n")  # where it was run is nobody's business
 
 
 def _store(store: str, content: dict[str, Any]) -> None:
@@ -128,7 +129,7 @@ def _controls(out: Path) -> None:
     planted = "Training images, mirrored and recompressed, offered as validation"
     learned, chance = shuffled["dice_lesions"], shuffled["chance"]
     print("## Controls\n")
-    said = leak["said"].replace(str(out), "OUT")  # where it was run is nobody's business
+    said = leak["said"].replace(str(out), "OUT")
     print(f"- {planted}: **{outcome}** ({said}).")
     print(
         f"- A network that learned from the labels of other images, automatic: Dice {learned:.3f};"
