@@ -148,7 +148,7 @@ def made(folder: Path, stores: list[Path], asked: tuple[Path, np.ndarray]) -> li
         try:
             if not bundle.exists():
                 export(model, bundle)
-            load_torch(model)
+            load_torch(model)  # LiteMedSAM: are its weights here, too?
         except InputError as error:
             print(f"left out: {error}", file=sys.stderr)
             continue

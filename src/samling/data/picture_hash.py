@@ -1,4 +1,4 @@
-"""Picture hash: 32 bytes that tell one picture from another, and that no picture can be made of.
+"""Picture hash: 32 bytes that tell one picture from another, and say less of it than any thumbnail.
 
 The signs of the lowest frequencies, as in perceptual hashing (Zauner 2010): they survive another size,
 compression, brightness and contrast, but neither borders nor crops, some not even of a hundredth.
@@ -16,7 +16,7 @@ from samling.data.leaks import fingerprint
 FREQUENCIES = 16
 """Along each side; the mean is left out: 255 signs."""
 SAME = 32
-"""Signs that may differ. Changed copies differ in 21 at most, other pictures in 49 or more:
+"""Signs that may differ. Copies that are not cropped differ in 21 at most, other pictures in 49 or more:
 scripts/leak_check.py."""
 
 

@@ -68,7 +68,7 @@ class Measured:
         shown: protocol -> id -> mask (packed) and prompts of the images drawn by lot.
         seconds: it took, all protocols together.
         trained_on: names of the sets that the model was trained on; None: the cell does not know yet.
-        base_sha256: of the model's card; None as well.
+        base_sha256: of the model's card; None: the cell does not know yet.
     """
 
     rows: dict[str, list[Row]]
