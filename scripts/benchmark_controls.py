@@ -40,7 +40,8 @@ def _leak(store: Store, out: Path) -> dict[str, Any]:
     path = out / "planted.h5"
     splits = Splits.of({"val": [case.id for case in cases]})
     write_store(path, cases, splits, name="planted", classes=store.classes, licence=store.licence)
-    run = next((p.parent for p in sorted((out / "runs").glob("unet*/network.json"))), None)
+    runs = (out / "runs" / name for name in ("unet", "full-unet-BUSI-0"))
+    run = next((run for run in runs if (run / "network.json").is_file()), None)
     if run is None:
         return {"refused": None, "said": "no U-Net was trained yet"}
     try:

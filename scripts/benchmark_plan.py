@@ -1,4 +1,4 @@
-"""Write the plans that scripts/benchmark.sh compares: benchmark_plan.py OUT quick|seeds|full."""
+"""Write the plans that scripts/benchmark.sh compares: benchmark_plan.py OUT quick|full."""
 
 import sys
 from pathlib import Path
@@ -21,15 +21,12 @@ RULES = ["fill the box", "ellipse in the box", "Otsu in the box", "GrabCut in th
 
 
 def main(out: Path, size: str) -> None:
-    """One plan for quick and seeds; for the full grid BUSI alone, with three seeds, and the rest."""
+    """One plan for quick; for the full grid BUSI alone, with three seeds, and the rest."""
     if size == "quick":
         _write(out, "quick", SETS, (0,), "{}")
         return
-    if size == "seeds":
-        _write(out, "seeds", SETS[:1], (0, 1, 2), "seeds-{}-{seed}")
-        return
-    _write(out, "full-BUSI", SETS[:1], (0, 1, 2), "{}-{store}-{seed}")
-    _write(out, "full", SETS[1:], (0,), "{}-{store}-{seed}")
+    _write(out, "full-BUSI", SETS[:1], (0, 1, 2), "full-{}-{store}-{seed}")
+    _write(out, "full", SETS[1:], (0,), "full-{}-{store}-{seed}")
 
 
 def _write(out: Path, name: str, sets: tuple[str, ...], seeds: tuple[int, ...], run: str) -> None:

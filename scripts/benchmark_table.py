@@ -10,6 +10,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import yaml
 from uniultra_table import PAGE, write_between
 
 PROTOCOLS = {
@@ -18,17 +19,12 @@ PROTOCOLS = {
     "point1": "one point",
     "auto": "automatic",
 }
-BUDGETS = {
-    "quick": "one network for all six sets, 2 epochs over their training images, batches of 8; networks "
-    "from scratch at 128 px, the adapter at 256 px on the base, which has seen these images before",
-    "seeds": "BUSI alone, three seeds each (means over them), 4 epochs, batches of 8; networks from "
-    "scratch at 128 px, the adapter at 256 px on the base, which has seen these images before",
-    "full": "one network per set, 15 epochs, batches of 16, 256 px; BUSI with 3 seeds, the others with "
-    "one; the base has seen these training images before",
+PLANS = {"quick": ["quick"], "full": ["full-BUSI", "full"]}
+TRAINED = {
+    "quick": ("one network for all six sets", "unet"),
+    "full": ("one network per set, BUSI's with three seeds (means over them)", "full-unet-DDTI-0"),
 }
-
-
-PLANS = {"quick": ["quick"], "seeds": ["seeds"], "full": ["full-BUSI", "full"]}
+"""What is trained in a grid, and the run whose config.yaml states the budget of all of them."""
 
 
 def main(out: Path) -> None:
@@ -44,19 +40,33 @@ def _grid(out: Path, size: str, parts: list[dict[str, Any]]) -> None:
     taken = out / f"{size}.seconds"
     seconds = sum(map(int, taken.read_text("utf-8").split())) if taken.is_file() else 0
     machine = parts[0]["environment"]["machine"]
-    print(f"## The {size} grid\n\nBudget of everything trained: {BUDGETS[size]}.")
+    print(f"## The {size} grid\n\nBudget of everything trained: {_budget(out, size)}.")
     print(f"All of it took {seconds / 60:.0f} minutes on {machine}.\n")
     for part in parts:
         for store, content in part["stores"].items():
             _store(store, content)
             _spread(content)
-    if size != "seeds":
-        _cost(parts[0])
+    _cost(parts[0])
     missing = [failure for part in parts for failure in part["failures"]]
     if missing:
         print("### Not measured\n")
         said = "\n".join(f"- {failure}" for failure in missing)
         print(said.replace(str(out), "OUT") + "\n")  # where it was run is nobody's business
+
+
+def _budget(out: Path, size: str) -> str:
+    """What a run was allowed, read from its saved config, so that no page can say otherwise."""
+    trained, run = TRAINED[size]
+    recipe = yaml.safe_load((out / "runs" / run / "config.yaml").read_text(encoding="utf-8"))
+    training, network = recipe["training"], recipe["network"]
+    epochs, images = training["epochs"], training["images_per_epoch"]
+    shown = f"{epochs} epochs of {images or 'all their training'} images"
+    if images:
+        shown += f" ({epochs * images:,} images shown to each, however many a set has)"
+    return (
+        f"{trained}, {shown}, batches of {training['batch_size']}; networks from scratch at "
+        f"{network['input_size']} px, the adapter at 256 px on the base, which has seen these images before"
+    )
 
 
 def _store(store: str, content: dict[str, Any]) -> None:

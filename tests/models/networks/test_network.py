@@ -1,5 +1,7 @@
 """Networks as promptable models: the box channel, the quality, every architecture's shapes."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -51,6 +53,16 @@ def test_every_network_answers_prompts_one_by_one(kind) -> None:
     assert both.quality.shape == (1, 2) and ((both.quality >= 0) & (both.quality <= 1)).all()
     torch.testing.assert_close(both.masks[:, 1:], alone.masks, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(both.masks[:, 0], both.masks[:, 1]), "the box changes the answer"
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_the_layout_in_memory_changes_no_answer(kind) -> None:
+    make, _ = NETWORKS[kind]
+    network = make(2, WIDTHS.get(kind, 4), 64).eval()
+    by_plane = deepcopy(network).to(memory_format=torch.contiguous_format)
+    images = torch.rand(2, 2, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), by_plane(images), rtol=1e-4, atol=1e-4)
 
 
 def test_unknown_networks_and_odd_sizes_are_refused() -> None:

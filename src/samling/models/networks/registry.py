@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from samling.models.networks.deeplab import DeepLabV3Plus
@@ -75,17 +76,37 @@ class _Stages(nn.Module):
         return self.output(x)
 
 
+def _segnet(channels: int, width: int, side: int) -> nn.Module:
+    return _by_pixel(SegNet(channels, width))
+
+
+def _deeplab(channels: int, width: int, side: int) -> nn.Module:
+    return _by_pixel(DeepLabV3Plus(channels, width))
+
+
 def _fc_densenet(channels: int, width: int, side: int) -> nn.Module:
-    return FCDenseNet(channels, width, 4 * width)
+    return _by_pixel(FCDenseNet(channels, width, 4 * width))
+
+
+def _dilated_tree(channels: int, width: int, side: int) -> nn.Module:
+    return _by_pixel(DilatedTree(channels, width))
+
+
+def _by_pixel(network: nn.Module) -> nn.Module:
+    """The network with a pixel's channels side by side in memory: a tenth to a half faster in training.
+
+    Not for MONAI's, whose instance norms are slower so (benchmarks/networks.py).
+    """
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 NETWORKS: dict[str, tuple[Make, int]] = {
     "unet": (_unet, 32),
     "unet++": (_unet_plus_plus, 16),
-    "segnet": (lambda channels, width, side: SegNet(channels, width), 24),
-    "deeplabv3+": (lambda channels, width, side: DeepLabV3Plus(channels, width), 48),
+    "segnet": (_segnet, 24),
+    "deeplabv3+": (_deeplab, 48),
     "fc-densenet": (_fc_densenet, 8),
-    "dilated-tree": (lambda channels, width, side: DilatedTree(channels, width), 16),
+    "dilated-tree": (_dilated_tree, 16),
     "nnunet": (_nnunet, 32),
 }
 """Name -> how it is made, and its usual width: the channels that it starts with (FC-DenseNet: a quarter).
