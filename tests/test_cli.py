@@ -17,7 +17,7 @@ from samling.errors import InputError
 from samling.inference.card import Card
 
 VERBS = [
-    "doctor", "prepare", "recipes", "adapt", "distill", "evaluate", "compare", "train", "calibrate",
+    "doctor", "prepare", "recipes", "adapt", "distill", "evaluate", "compare", "train", "crossval", "calibrate",
     "reproduce", "export", "predict", "fetch", "demo", "archive", "cine",
 ]  # fmt: skip
 MODEL = "untrained"

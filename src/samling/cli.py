@@ -16,7 +16,6 @@ from samling.options import (
     ClassName,
     Data,
     EmptySlices,
-    Fold,
     Mean,
     Model,
     OnRay,
@@ -113,7 +112,6 @@ def prepare(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the split, where none is committed.")] = 0,
     split_by: SplitBy = "group",
-    fold: Fold = "",
     empty: EmptySlices = 0,
 ) -> None:
     """Check a data set and write it as one store.
@@ -127,7 +125,7 @@ def prepare(
     """
     from samling.recipes.prepare import prepare as recipe
 
-    report = recipe(data, out, layout, name=name, seed=seed, by=split_by, fold=fold, empty=empty)
+    report = recipe(data, out, layout, name=name, seed=seed, by=split_by, empty=empty)
     say(report.text())
     if any(problem.severity == "error" for problem in report.problems):
         raise typer.Exit(SOME_FAILED)
@@ -271,6 +269,7 @@ def compare(
 
 
 app.command()(baselines.train)
+app.command()(baselines.crossval)
 app.command()(baselines.calibrate)
 app.command()(baselines.reproduce)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from samling.errors import InputError
-from samling.options import Data, Recipe, Rest, Run, say, split_rest
+from samling.options import Data, Recipe, Rest, Run, StoreFile, say, split_rest
 
 
 def train(recipe: Recipe, data: Data, out: Run, rest: Rest = None) -> None:
@@ -22,6 +22,41 @@ def train(recipe: Recipe, data: Data, out: Run, rest: Rest = None) -> None:
 
     stores, overrides = split_rest(rest or [])
     say(run(recipe, [*data, *stores], out, overrides, report=say))
+
+
+def crossval(
+    recipes: Annotated[
+        list[str],
+        typer.Argument(metavar="RECIPE... [KEY=VALUE...]", help="For adapt or train; one or more."),
+    ],
+    data: StoreFile,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="OUT", help="Folder; resumed if it exists.")
+    ],
+    folds: Annotated[int, typer.Option("--folds", min=3, help="How many parts.")] = 5,
+    base: Annotated[
+        str, typer.Option("--base", metavar="NAME|PATH", help="What adapters are made for.")
+    ] = "base",
+) -> None:
+    """Cross-validate: measure every image, by models that have not seen it.
+
+    For few images: each of the folds, made by patient and look-alikes, is measured once, by models that the
+    other folds trained and chose. All recipes see the same folds and are compared image by image, also with
+    the base as it is and with boxes filled; report.html has it all. Images of a test split are measured,
+    too: keep those apart that no choice may see. Stop it at any moment and run it again.
+
+    The second of five folds alone is called my.h5@2of5, wherever a store is named.
+
+    Example: samling crossval lg-medseg unet --data my.h5 --folds 5 -o out/cv training.epochs=5
+    """
+    from samling.recipes.crossval import crossval as recipe
+
+    names, overrides = split_rest(recipes)
+    summary = recipe([str(name) for name in names], data, out, folds, base, overrides, report=say)
+    say((out / "tables.md").read_text(encoding="utf-8"))
+    say(summary)
+    if summary.failures:
+        raise typer.Exit(1)
 
 
 def calibrate(

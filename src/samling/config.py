@@ -235,9 +235,14 @@ class ComparePlan(Section):
 
     name: str
     stores: dict[str, str] = Field(min_length=1, description="name in tables: STORE.h5")
+    folds: int | None = Field(
+        default=None,
+        ge=3,
+        description="measure every store fold by fold, a method's {fold} on each",
+    )
     methods: dict[str, str] = Field(
         default={},
-        description="name in tables: run, bundle or known model; {seed}, {store} are replaced",
+        description="name in tables: run, bundle or known model; {seed}, {store}, {fold} are replaced",
     )
     baselines: tuple[str, ...] = Field(
         default=("fill the box", "ellipse in the box"), description="see evaluation/baselines.py"

@@ -124,14 +124,6 @@ Mean = Annotated[
 ClassName = Annotated[
     str, typer.Option("--class", metavar="NAME", help="Measure this class of several alone.")
 ]
-Fold = Annotated[
-    str,
-    typer.Option(
-        "--fold",
-        metavar="K/N",
-        help="Cross-validation: the K-th of N folds by group is the test part, the next validation.",
-    ),
-]
 EmptySlices = Annotated[
     int,
     typer.Option(

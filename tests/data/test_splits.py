@@ -108,7 +108,7 @@ def test_folds_share_every_category_and_bad_ones_are_refused() -> None:
     sizes = [len(fold_by_group(rare, fold, 5).test.ids) for fold in range(1, 6)]
     assert sizes == [4, 4, 4, 4, 4]
     for fold, folds in ((0, 5), (6, 5), (1, 2)):
-        with pytest.raises(ValueError, match="no fold"):
+        with pytest.raises(InputError, match="is no fold"):
             fold_by_group(rows, fold, folds)
 
 

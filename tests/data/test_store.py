@@ -67,6 +67,26 @@ def test_round_trip_bit_for_bit(tmp_path: Path) -> None:
     store.verify()
 
 
+def test_a_fold_is_a_store_with_other_splits(tmp_path: Path) -> None:
+    path = tmp_path / "s.h5"
+    whole = write(path)
+    folds = [Store.open(f"{path}@{fold}of3") for fold in (1, 2, 3)]
+    assert sorted(id for fold in folds for id in fold.splits.test.ids) == ["a", "b", "c"]
+    assert len({whole, *(fold.content_hash for fold in folds)}) == 4, "a run tells them apart"
+    for fold in folds:
+        np.testing.assert_array_equal(fold.case("a").image, cases()[0].image)
+        fold.verify()
+    assert Store.open(folds[0].path).content_hash == folds[0].content_hash, (
+        "its name opens it again"
+    )
+    with pytest.raises(InputError, match=r"s\.h5: does not exist"):
+        Store.open(tmp_path / "no" / "s.h5@1of3")
+    with pytest.raises(InputError, match="fold 1 of 4: cannot be made of 3 groups"):
+        Store.open(f"{path}@1of4")
+    with pytest.raises(InputError, match="fold 4 of 3: is no fold"):
+        Store.open(f"{path}@4of3")
+
+
 def test_the_hash_depends_on_content_alone(tmp_path: Path) -> None:
     assert write(tmp_path / "s.h5") == write(tmp_path / "t.h5")
     other = cases()

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from safetensors.numpy import save_file
 
+from samling.data.store import Store
 from samling.errors import InputError
 from samling.evaluation.baselines import BASELINES
 from samling.inference.card import Card
@@ -142,6 +143,36 @@ def test_numbers_are_those_of_the_rows(write, out, load) -> None:
     tests = found(out)["stores"]["tiny"]["paired_tests"]
     assert len(tests) == 6 and {test["method"] for test in tests} == {"good one"}
     assert {test["family"] for test in tests} == {6}
+
+
+def test_folds_are_measured_each_by_its_own_model_and_put_together(
+    write, out, load, models
+) -> None:
+    models |= {f"f{fold}": Dark(0.2 + fold / 5) for fold in (1, 2, 3)}
+    plan = write(folds=3, split="test", methods={"mine": "f{fold}", "poor": "poor"})
+    assert compare(plan, out, load=load).failures == ()
+    lines = list(csv.DictReader((out / "results.csv").open(encoding="utf-8")))
+    mine = [line for line in lines if (line["method"], line["protocol"]) == ("mine", "box")]
+    store = Store.open(yaml.safe_load(plan.read_text())["stores"]["tiny"])
+    assert sorted(line["id"] for line in mine) == sorted(store.ids), "every image once"
+    folds = [Store.open(f"{store.path}@{fold}of3").splits.test.ids for fold in (1, 2, 3)]
+    text = (out / "tables.md").read_text(encoding="utf-8")
+    row = next(line for line in text.splitlines() if line.startswith("| tight box | mine | 0.") and
+               line.count("|") == 7)  # fmt: skip
+    for ids, shown in zip(folds, row.split("|")[3:6], strict=True):
+        dice = [float(line["dice"]) for line in mine if line["id"] in ids and line["dice"]]
+        assert float(shown) == pytest.approx(np.mean(dice), abs=6e-4)
+    means = [float(shown) for shown in row.split("|")[3:6]]
+    assert means == sorted(means) and means[0] < means[2] - 0.2, "a third, or four fifths of a box"
+
+
+def test_a_method_that_lacks_a_fold_is_left_out(write, out, load, models) -> None:
+    models |= {f"f{fold}": Dark(0.9) for fold in (1, 3)}
+    plan = write(folds=3, split="test", methods={"mine": "f{fold}", "poor": "poor"})
+    failures = compare(plan, out, load=load).failures
+    assert len(failures) == 1 and failures[0].startswith("mine on tiny, fold 2, seed 0: ")
+    methods = {score["method"] for score in found(out)["stores"]["tiny"]["scores"]}
+    assert "poor" in methods and "mine" not in methods
 
 
 def test_a_second_run_measures_nothing_and_says_the_same(write, out, load, models) -> None:

@@ -71,23 +71,6 @@ def test_some_slices_without_the_organ_are_kept_if_asked_for(
     assert len(added) == pytest.approx((slices - len(a)) / 2, abs=3)
 
 
-def test_folds_test_every_patient_once(patients: Path, tmp_path: Path) -> None:
-    tested = []
-    for fold in ("1/3", "2/3", "3/3"):
-        report = prepare(patients, tmp_path / "fold.h5", fold=fold)
-        assert report.split_rule.startswith(f"fold {fold[0]} of 3 by group")
-        store = Store.open(tmp_path / "fold.h5")
-        tested.append({store.meta(id).group for id in store.splits.test.ids})
-    assert [len(groups) for groups in tested] == [1, 1, 1] and len(set.union(*tested)) == 3
-
-
-@pytest.mark.parametrize("fold", ["2", "0/5", "a/5", "1/9"])
-def test_a_fold_that_is_none_is_refused(patients: Path, tmp_path: Path, fold: str) -> None:
-    with pytest.raises(InputError, match="--fold"):
-        prepare(patients, tmp_path / "s.h5", fold=fold)
-    assert not (tmp_path / "s.h5").exists()
-
-
 def test_an_unknown_way_to_split_is_refused(patients: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="use group, slice, block"):
         prepare(patients, tmp_path / "s.h5", by="pixel")

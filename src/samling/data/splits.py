@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Protocol
 
 from samling.errors import InputError
@@ -152,15 +153,15 @@ def fold_by_group(cases: Iterable[Grouped], fold: int, folds: int, seed: int = 0
     category is spread as evenly as groups allow.
 
     Raises:
-        InputError: fewer groups than folds.
-        ValueError: fewer than three folds, or no such fold.
+        InputError: fewer groups than folds, fewer than three folds, or no such fold.
     """
     groups = _groups(cases)
+    named = f"fold {fold} of {folds}"
     if folds < 3 or not 1 <= fold <= folds:
-        raise ValueError(f"{fold}/{folds} is no fold")
+        raise InputError(named, "is no fold", "three or more, counted from 1: STORE.h5@1of5")
     if len(groups) < folds:
-        problem = f"asks for {folds} folds of {len(groups)} groups"
-        raise InputError("--fold", problem, "ask for fewer, or add cases of other patients")
+        problem = f"cannot be made of {len(groups)} groups"
+        raise InputError(named, problem, "ask for fewer, or add cases of other patients")
     numbers = [str(number) for number in range(1, folds + 1)]
     placed = _placed(groups, dict.fromkeys(numbers, 1 / folds), seed, even=True)
     for empty in (number for number in numbers if not placed[number]):  # no category in common
@@ -173,6 +174,18 @@ def fold_by_group(cases: Iterable[Grouped], fold: int, folds: int, seed: int = 0
         ids[part_of[number]] += [case.id for name in placed[number] for case in groups[name]]
     rule = f"fold {fold} of {folds} by group, stratified by category, seed {seed}"
     return Splits.of(ids, f"{rule}; fold {val} is validation")
+
+
+def fold_in(path: Path) -> tuple[Path, tuple[int, int] | None]:
+    """The file of a store, and which fold of it a path names.
+
+    >>> fold_in(Path("my.h5@2of5"))[1], fold_in(Path("my.h5"))[1]
+    ((2, 5), None)
+    """
+    match = re.fullmatch(r"(.+)@(\d{1,4})of(\d{1,4})", path.name)
+    if match is None or path.exists():
+        return path, None
+    return path.with_name(match[1]), (int(match[2]), int(match[3]))
 
 
 def _placed(

@@ -20,7 +20,7 @@ from samling.data.case_meta import CaseMeta
 from samling.data.readers.bounds import MAX_PIXELS
 from samling.data.readers.plane import CT_OFFSET
 from samling.data.sink import Sink
-from samling.data.splits import Splits
+from samling.data.splits import Splits, fold_by_group, fold_in
 from samling.errors import InputError
 
 SCHEMA = 1
@@ -137,7 +137,7 @@ class Store:
     """A store opened for reading: cheap to open, safe to pickle and to use after a fork.
 
     Args:
-        path: the file.
+        path: as it was named, perhaps with a fold: `my.h5@2of5` is the second of five, see `fold_by_group`.
         file: the same, open.
 
     Attributes:
@@ -161,25 +161,31 @@ class Store:
         self.ids: tuple[str, ...] = tuple(row.id for row in rows)
         self._rows = {row.id: row for row in rows}
         self._index = {id: index for index, id in enumerate(self.ids)}
+        self._place, fold = fold_in(path)
+        if fold is not None:
+            self.splits = fold_by_group(rows, *fold)
+            both = f"{self.content_hash} {self.splits.hash}"
+            self.content_hash = hashlib.sha256(both.encode()).hexdigest()
 
     @classmethod
     def open(cls, path: str | Path) -> "Store":
-        """Open a store.
+        """Open a store, or a fold of one.
 
         Raises:
-            InputError: it is missing, damaged, no store, or of a newer schema.
+            InputError: it is missing, damaged, no store, or of a newer schema; it has no such fold.
         """
         path = Path(path)
-        if not path.is_file():
-            raise InputError(path, "does not exist", "make it with `samling prepare`")
+        place, _ = fold_in(path)
+        if not place.is_file():
+            raise InputError(place, "does not exist", "make it with `samling prepare`")
         try:
-            file = h5py.File(path, "r")
+            file = h5py.File(place, "r")
             _check_schema(path, file)
             return cls(path, file)
         except InputError:
             raise
         except (OSError, RuntimeError) as error:
-            if not h5py.is_hdf5(path):
+            if not h5py.is_hdf5(place):
                 raise InputError(path, "is no store", "make one with `samling prepare`") from error
             raise InputError(path, f"is truncated or damaged ({error})", _AGAIN) from error
         except (KeyError, ValueError, TypeError, AttributeError) as error:
@@ -248,8 +254,10 @@ class Store:
         digest = hashlib.sha256()
         for id in self.ids:
             _digest_case(digest, id, *self._planes(self._rows[id]))
-        _digest_tables(digest, list(self._rows.values()), self.classes, self.splits)
-        if digest.hexdigest() != self.content_hash:
+        file = self._open_file()
+        splits = Splits.from_dict(_json(file, "splits"), str(self.path))  # its own, of no fold
+        _digest_tables(digest, list(self._rows.values()), self.classes, splits)
+        if digest.hexdigest() != file.attrs["content_hash"]:
             raise InputError(self.path, "does not match its content hash", _AGAIN)
 
     def close(self) -> None:
@@ -265,7 +273,7 @@ class Store:
     def _open_file(self) -> h5py.File:
         # An HDF5 handle shared over a fork reads garbage: each process opens its own.
         if self._file is None or self._process != os.getpid():
-            self._file = h5py.File(self.path, "r")
+            self._file = h5py.File(self._place, "r")
             self._process = os.getpid()
         return self._file
 

@@ -19,6 +19,7 @@ from samling.evaluation.tables import (
     Score,
     automatic,
     clicks_table,
+    describe,
     details,
     headline,
 )
@@ -43,6 +44,7 @@ class Compound:
 
     Args:
         rows: averaged over seeds. spread: (protocol, method) -> SD of the mean Dice over seeds.
+        folds: mean Dice of every fold, where a store was measured fold by fold.
         costs: by method. damage: Dice on damaged pictures, if that was asked for.
         pictures: title -> PNG.
     """
@@ -54,6 +56,7 @@ class Compound:
     spread: Mapping[tuple[str, str], float]
     costs: Mapping[str, Cost]
     damage: Table | None = None
+    folds: Table | None = None
     pictures: Mapping[str, Path] = field(default_factory=dict)
 
 
@@ -82,6 +85,35 @@ def seed_spread(rows_by_seed: Mapping[int, Sequence[Row]]) -> dict[tuple[str, st
     return {key: float(np.std(m, ddof=1)) for key, m in means.items() if len(m) > 1}
 
 
+def fold_table(rows: Sequence[Row], fold_of: Mapping[str, int]) -> Table | None:
+    """Mean Dice of every method in every fold, and its standard deviation over the folds.
+
+    Args:
+        fold_of: id -> number of the fold in which it is measured; {} without folds: no table.
+    """
+    found: dict[tuple[str, str], dict[int, list[float]]] = {}
+    for row in rows:
+        if row.dice is not None and row.id in fold_of and not row.protocol.startswith("noc"):
+            by_fold = found.setdefault((row.protocol, row.method), {})
+            by_fold.setdefault(fold_of[row.id], []).append(row.dice)
+    if not found:
+        return None
+    numbers = sorted(set(fold_of.values()))
+    lines = []
+    for (protocol, method), by_fold in found.items():
+        means = [float(np.mean(by_fold[n])) if n in by_fold else None for n in numbers]
+        known = [mean for mean in means if mean is not None]
+        spread = f"{np.std(known, ddof=1):.4f}" if len(known) > 1 else "–"
+        cells = ["–" if mean is None else f"{mean:.3f}" for mean in means]
+        lines.append((describe(protocol), method, *cells, spread))
+    caption = (
+        "Mean Dice over the images of each fold, and its standard deviation from fold to fold: other "
+        "training images and other measured ones. The results above count every image once."
+    )
+    header = ("Prompt", "Method", *(f"Fold {n}" for n in numbers), "SD of folds")
+    return Table(header, tuple(lines), caption, text_columns=(0, 1))
+
+
 def dice_values(rows: Sequence[Row]) -> dict[str, dict[str, list[float]]]:
     """Protocol -> method -> Dice of every counted image, for box plots."""
     found: dict[str, dict[str, list[float]]] = {}
@@ -97,6 +129,7 @@ def tables(compound: Compound, reference: str, over: MeanOver) -> list[tuple[str
     first = headline(scores, reference, over)
     offered = [
         ("Results", _with_spread(first, scores, compound.spread)),
+        ("Fold by fold", compound.folds),
         ("Against the others", paired_table(compound.tests, over)),
         ("On damaged pictures", compound.damage),
         ("Clicks", clicks_table(scores, reference, over)),

@@ -30,7 +30,7 @@ def listing() -> str:
     width = max(map(len, found))
     text = []
     for kind, verb in VERBS.items():
-        own = [name for name, path in found.items() if kind_of(_content(path)) is kind]
+        own = [name for name, path in found.items() if kind_of(content_of(path)) is kind]
         text += [verb, *(f"  {name:{width}}  {purpose(found[name])}" for name in own), ""]
     text.append("samling recipes NAME > mine.yaml: one to change, then named by its path.")
     return "\n".join(text)
@@ -43,7 +43,7 @@ def show(recipe: str | Path) -> str:
         InputError: no such recipe, or it has mistakes.
     """
     path = find_recipe(recipe)
-    content = _content(path)
+    content = content_of(path)
     kind = kind_of(content)
     values = load_recipe(kind, path, []).model_dump(mode="json")
     further = [
@@ -64,6 +64,14 @@ def kind_of(content: object) -> Kind:
     return max(kinds, key=lambda kind: len(keys & set(kind.model_fields)))
 
 
+def content_of(path: Path) -> object:
+    """What the YAML holds; a broken one is for `load_recipe` to refuse."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return {}
+
+
 def purpose(path: Path) -> str:
     """The first comment of a recipe."""
     first = path.read_text(encoding="utf-8").partition("\n")[0]
@@ -80,11 +88,3 @@ def _at(content: Any, key: str) -> Any:
         return table.get(name, _UNSET) if isinstance(table, dict) else _UNSET
 
     return functools.reduce(inner, key.split("."), content)
-
-
-def _content(path: Path) -> object:
-    """What the YAML holds; a broken one is for `load_recipe` to refuse."""
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return {}

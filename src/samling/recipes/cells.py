@@ -6,7 +6,7 @@ import json
 import math
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,7 @@ class Cell:
     Args:
         method: name in tables. model: what is loaded, or the name of a baseline.
         seed: of prompts, and of the model where its name says so.
+        fold: of the store, from 1; 0: the store has none.
         protocols: names; those that the model cannot do are left out.
     """
 
@@ -50,11 +51,18 @@ class Cell:
     model: str
     seed: int
     protocols: tuple[str, ...]
+    fold: int = 0
+
+    def __str__(self) -> str:
+        """In words."""
+        fold = f", fold {self.fold}" if self.fold else ""
+        return f"{self.method} on {self.store}{fold}, seed {self.seed}"
 
     @property
     def file(self) -> str:
         """Name of its file: readable, and told apart by a hash."""
-        words = f"{self.store}|{self.method}|{self.seed}"
+        fold = f"|fold {self.fold}" if self.fold else ""
+        words = f"{self.store}|{self.method}|{self.seed}{fold}"
         plain = "".join(c if c.isalnum() else "-" for c in words)[:60]
         return f"{plain}-{hashlib.sha256(words.encode()).hexdigest()[:12]}.json"
 
@@ -82,6 +90,22 @@ class Measured:
         """Mask and prompts of a shown image; None if the method gave no answer."""
         kept = self.shown.get(protocol, {}).get(id)
         return None if kept is None else (_unpacked(kept["mask"]), _prompts(kept["prompts"]))
+
+
+def together(parts: Sequence[Measured]) -> Measured:
+    """What was measured of one method in all folds of a store, as if it were one cell."""
+    if len(parts) == 1:
+        return parts[0]
+    rows: dict[str, list[Row]] = {}
+    shown: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        for protocol, more in part.rows.items():
+            rows.setdefault(protocol, []).extend(more)
+        for protocol, images in part.shown.items():
+            shown.setdefault(protocol, {}).update(images)
+    sets = {name: None for part in parts for name in part.trained_on or ()}
+    seconds = sum(part.seconds for part in parts)
+    return Measured(rows, shown, parts[0].cost, seconds, tuple(sets), parts[0].base_sha256)
 
 
 def measure_cell(

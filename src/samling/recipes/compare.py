@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from samling.atomic import write_text
 from samling.config import ComparePlan
@@ -18,6 +18,7 @@ from samling.evaluation.comparison import (
     Compound,
     answer,
     dice_values,
+    fold_table,
     over_seeds,
     page,
     published_table,
@@ -34,12 +35,8 @@ from samling.evaluation.protocols import expand
 from samling.evaluation.report import write_report
 from samling.evaluation.run import Row
 from samling.evaluation.tables import damage_table, summarise, undamaged, write_values
-from samling.recipes.evaluate import split_part
 from samling.recipes.sweep import Grid, Load, Progress, Sweep
 from samling.training.log import environment
-
-if TYPE_CHECKING:
-    from samling.data.store import Store
 
 
 @dataclass(frozen=True)
@@ -92,20 +89,18 @@ def compare(
     if ray:
         sweep.on_ray()
     grid, failures = sweep.measure_all(say)
-    settings, stores = sweep.plan, sweep.stores
+    settings = sweep.plan
     reference = settings.reference or [*settings.methods, *settings.baselines][0]
-    parts = [_compound(name, store, settings, grid, reference, out)
-             for name, store in stores.items()]  # fmt: skip
+    parts = [_compound(name, sweep, grid, reference) for name in sweep.parts]
     parts = _one_family(parts)
     caveats = sweep.caveats(grid)
     report = _write(parts, settings, reference, grid, failures, caveats, out)
     return Summary(report, tuple(failures))
 
 
-def _compound(
-    name: str, store: "Store", plan: ComparePlan, grid: Grid, reference: str, out: Path
-) -> Compound:
+def _compound(name: str, sweep: Sweep, grid: Grid, reference: str) -> Compound:
     """One data set: rows over seeds, scores, tests, pictures."""
+    plan, out = sweep.plan, sweep.out
     by_seed: dict[int, list[Row]] = {seed: [] for seed in plan.seeds}
     costs: dict[str, Cost] = {}
     for (where, method, seed), found in grid.items():
@@ -131,7 +126,7 @@ def _compound(
         ROBUSTNESS: draw_robustness(scores, out / f"robustness_{slug}.png"),
         BOXES: draw_boxes(dice_values(rows), out / f"boxes_{slug}.png"),
         COST: draw_cost(priced, out / f"cost_{slug}.png"),
-        MATRIX: _matrix(name, store, plan, grid, out / f"overlays_{slug}.png"),
+        MATRIX: _matrix(name, sweep, grid, out / f"overlays_{slug}.png"),
     }
     return Compound(
         store=name,
@@ -139,14 +134,15 @@ def _compound(
         scores=scores,
         tests=compare_methods(rows, reference, 0, plan.mean),
         spread=seed_spread(by_seed),
+        folds=fold_table(rows, sweep.folds(name)),
         costs=costs,
         damage=damage_table(every),
         pictures={title: path for title, path in drawn.items() if path is not None},
     )
 
 
-def _matrix(name: str, store: "Store", plan: ComparePlan, grid: Grid, path: Path) -> Path | None:
-    ids = drawn_by_lot(split_part(store, plan.split, store.path).ids)
+def _matrix(name: str, sweep: Sweep, grid: Grid, path: Path) -> Path | None:
+    plan, ids = sweep.plan, drawn_by_lot(sweep.ids(name))
     protocol = expand(plan.prompts)[0]
     answers: dict[str, dict[str, Any]] = {}
     for (where, method, seed), found in grid.items():
@@ -156,7 +152,7 @@ def _matrix(name: str, store: "Store", plan: ComparePlan, grid: Grid, path: Path
             answers[method] = {
                 id: (*shown, dice[id] or 0.0) for id, shown in kept.items() if shown is not None
             }
-    return write_matrix(path, store, ids, answers)
+    return write_matrix(path, sweep.parts[name][0][0], ids, answers)
 
 
 def _one_family(parts: Sequence[Compound]) -> list[Compound]:
@@ -201,19 +197,25 @@ def _write(
         write_text(out / f"table_{slug}.csv", csv_text(table))
     machine = environment()
     _write_json(out / "comparison.json", parts, plan, failures, caveats, machine)
+    sections = page(
+        parts, reference, plan.mean, plan.published, failures, _provenance(plan, grid, machine)
+    )
+    footer = "Made by samling compare. Research software, not a medical device."
+    lead = " ".join([answer(parts, reference), *caveats])
+    return write_report(out / "report.html", plan.name, lead, sections, footer=footer)
+
+
+def _provenance(plan: ComparePlan, grid: Grid, machine: dict[str, Any]) -> list[tuple[str, str]]:
     seconds = sum(found.seconds for found in grid.values())
-    provenance = [
-        ("Split", plan.split),
+    folds = f" part of each of {plan.folds} folds" if plan.folds else ""
+    return [
+        ("Split", f"{plan.split}{folds}"),
         ("Seeds", ", ".join(map(str, plan.seeds))),
         ("Cells measured", f"{len(grid)}, {seconds / 60:.1f} minutes in all"),
         ("Machine", f"{machine['machine']}, Python {machine['python']}"),
         ("Versions", ", ".join(f"{k} {v}" for k, v in machine["versions"].items() if v)),
         ("Commit", machine["git_commit"] or "unknown"),
     ]
-    sections = page(parts, reference, plan.mean, plan.published, failures, provenance)
-    footer = "Made by samling compare. Research software, not a medical device."
-    lead = " ".join([answer(parts, reference), *caveats])
-    return write_report(out / "report.html", plan.name, lead, sections, footer=footer)
 
 
 def _write_json(

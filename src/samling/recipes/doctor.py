@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from samling.cache import WEIGHT_FILES, cache_folder
+from samling.data.splits import fold_in
 from samling.errors import InputError
 from samling.inference.segmenter import Segmenter
 from samling.prompts.prompt import Prompt
@@ -62,7 +63,7 @@ def examine(data: Sequence[Path]) -> DoctorReport:
     Raises:
         InputError: as in `doctor`; several data sets that are no stores.
     """
-    if not data or data[0].suffix != ".h5":
+    if not data or fold_in(data[0])[0].suffix != ".h5":
         if len(data) > 1:
             raise InputError(
                 data[1], "is one too many", "give one data set, or several stores (.h5)"

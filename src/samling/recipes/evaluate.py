@@ -221,7 +221,7 @@ def touch_test(out: Path, model: str, card: Card, store: "Store", say: Progress)
     write_text(path, json.dumps([*before, entry], indent=2) + "\n")
     note = f"The test set of {store.name} has been touched ({path.name} keeps the record)."
     if before:
-        note = f"{note[:-1]} It was touched {len(before)} time(s) before in this folder."
+        note = f"{note} It was touched {len(before)} time(s) before in this folder."
     say(note)
     return note
 

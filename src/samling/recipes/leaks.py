@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samling.data.leaks import find_leaks, fingerprint
-from samling.data.splits import PARTS
+from samling.data.splits import PARTS, fold_in
 from samling.data.store import Store
 from samling.errors import InputError
 from samling.inference.card import Card
@@ -97,7 +97,7 @@ def refuse_seen_images(model: str, store: Store, ids: Sequence[str], say: Progre
     about = json.loads(path.read_text(encoding="utf-8"))
     hashes = {content for _, content in about.get("data", [])}
     for place in about.get("stores", []):
-        if not Path(place).is_file():
+        if not fold_in(Path(place))[0].is_file():
             say(f"{model}: its training images ({place}) are gone; not compared by content")
             continue
         trained = Store.open(place)

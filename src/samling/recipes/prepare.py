@@ -67,7 +67,6 @@ def prepare(
     name: str | None = None,
     seed: int = 0,
     by: str = "group",
-    fold: str = "",
     empty: int = 0,
 ) -> PrepareReport:
     """Check every file of a data set, split it by group and write a store, and `<out>.report.json`.
@@ -81,8 +80,6 @@ def prepare(
         by: what stays on one side of the split: `group` (patients and near-duplicates); `slice`: nothing,
             as in papers that split slices at random, to show what that is worth; `block`: slices that
             follow each other, for a single patient. The last two leak, and say so.
-        fold: "2/5": the second of five folds by group is the test part, the third validation; instead
-            of the data set's own or a committed split.
         empty: of the slices of volumes that show no class every so many one is kept, so that a model
             learns where an organ is not; 0: none.
 
@@ -93,14 +90,13 @@ def prepare(
 
     if by not in BY:
         raise InputError("--split-by", f"'{by}' is not known", f"use {', '.join(BY)}")
-    wanted = _fold(fold, by)
     data, out = Path(data), Path(out)
     layout, listing = read_layout(data, layout)
     name = name or data.resolve().name
     survey = Survey()
     with writing(out, name=name, classes=listing.classes, licence=listing.licence) as writer:
         survey.read(listing, data, writer.add, empty)
-        plan = plan_split(survey, listing, data, name, seed, by, wanted)
+        plan = plan_split(survey, listing, data, name, seed, by)
         groups = {row.id: row.group for row in plan.rows}
         classes = _class_names(listing.classes, survey.highest_class)
         content = writer.finish(plan.splits, groups, classes)
@@ -108,19 +104,6 @@ def prepare(
     done = replace(done, store=str(out), content_hash=content)
     _write_report(done, Path(f"{out}.report.json"))
     return done
-
-
-def _fold(text: str, by: str) -> tuple[int, int] | None:
-    """Text 2/5 -> (2, 5); whether there are groups enough is asked where they are known."""
-    if not text:
-        return None
-    fold, slash, folds = text.partition("/")
-    named = bool(slash and fold.isdecimal() and folds.isdecimal())
-    if not named or int(folds) < 3 or not 1 <= int(fold) <= int(folds):
-        raise InputError("--fold", f"'{text}' is no fold", "write 1/5 to 5/5; three or more")
-    if by != "group":
-        raise InputError("--fold", f"is by group, not by {by}", "leave out --split-by or --fold")
-    return int(fold), int(folds)
 
 
 def check(data: str | Path, layout: str | None = None) -> PrepareReport:

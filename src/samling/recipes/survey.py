@@ -22,7 +22,6 @@ from samling.data.splits import (
     assign_rest,
     committed_splits,
     crossing_groups,
-    fold_by_group,
     refuse_leaks,
     split_by_group,
     without_groups,
@@ -98,34 +97,29 @@ def plan_split(
     name: str,
     seed: int,
     by: str = "group",
-    fold: tuple[int, int] | None = None,
 ) -> Plan:
     """Groups from what is known and what looks alike; then the split."""
     pairs = near_duplicates(survey.thumbnails, [row.modality for row in survey.rows])
     notes: list[str] = []
     given = any(survey.parts.values())
     committed = None
-    if by == "group" and fold is None and not given:
+    if by == "group" and not given:
         committed = _committed_for(survey.rows, (name, listing.public_name), notes)
     whole = given and "val" in survey.parts.values()
-    if by == "group" and not committed and (fold is not None or not whole):
+    if by == "group" and not committed and not whole:
         pairs += _new_copies(pairs, survey)  # a split that is made here can mind them
     patients = [row.patient for row in survey.rows]
     groups = merge_groups([row.group for row in survey.rows], pairs, patients)
     rows = [replace(row, group=group) for row, group in zip(survey.rows, groups, strict=True)]
     if by != "group":
         return Plan(rows, pairs, _leaking_split(rows, survey.highest, by, seed, notes), notes)
-    if fold is not None:
-        splits = fold_by_group(rows, *fold, seed)
-        notes += ["the data set's own split is not used"] * given
-    elif given:
+    if given:
         splits = _given_split(rows, survey.parts, listing, root, seed, notes)
     elif committed:
         splits = _committed_split(rows, committed, notes)
     else:
         splits = split_by_group(rows, seed=seed)
-    official = listing.official and fold is None
-    notes += _on_cases(survey, listing, groups, official=official)
+    notes += _on_cases(survey, listing, groups, official=listing.official)
     notes += _lookalikes(survey, splits)
     return Plan(rows, pairs, splits, notes)
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from errno import EDQUOT, ENOSPC, EROFS
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +16,16 @@ from samling.evaluation.protocols import Asked, expand
 from samling.inference.card import Card
 from samling.models.families import FAMILIES
 from samling.recipes.caveats import crossing, seen_before
-from samling.recipes.cells import Cell, Measured, measure_cell
+from samling.recipes.cells import Cell, Measured, measure_cell, together
 from samling.recipes.cluster import Row, on_ray
 from samling.recipes.evaluate import split_part, touch_test
 from samling.recipes.seen import made_of_base, seen_by_base
 
 if TYPE_CHECKING:
+    from samling.data.splits import TestSplit, ValSplit
     from samling.data.store import Store
 
+Part = tuple["Store", "ValSplit | TestSplit"]
 Load = Callable[[str], Asked[Any]]
 Progress = Callable[[str], None]
 Grid = dict[tuple[str, str, int], Measured]
@@ -32,6 +34,9 @@ Grid = dict[tuple[str, str, int], Measured]
 
 class Sweep:
     """What a plan asks for.
+
+    Attributes:
+        parts: the stores by name: each with the images to measure, or every fold of it with its own.
 
     Args:
         plan: YAML of `config.ComparePlan`; paths in it are relative to its folder.
@@ -45,37 +50,48 @@ class Sweep:
     def __init__(self, plan: Path, out: Path, load: Load | None = None) -> None:
         self.path, self.out, self.load = plan, out, load
         self.plan = read_plan(plan)
-        self.stores = _open(self.plan, plan.parent)
+        self.parts = _open(self.plan, plan.parent)
         self.cells = _cells(self.plan, tuple(expand(self.plan.prompts)), plan.parent)
 
     def measure(self, cell: Cell, say: Progress) -> Measured:
         """One cell, or what is known of it."""
-        store = self.stores[cell.store]
-        part = split_part(store, self.plan.split, store.path)
+        store, part = self.parts[cell.store][max(cell.fold - 1, 0)]
 
         def before(card: Card) -> None:
             if self.plan.split == "test":
-                touch_test(self.out, cell.method, card, store, say)
+                touch_test(self.out, cell.method, card, store, _silent if cell.fold else say)
 
         load = partial(_segmenter, cell, self.load)
         return measure_cell(cell, store, part, self.out / "cells", load, say, before)
 
     def measure_all(self, say: Progress) -> tuple[Grid, list[str]]:
         """Every cell; and those that could not be measured, in words."""
-        grid: Grid = {}
+        done: dict[tuple[str, str, int], list[Measured]] = {}
         failures: list[str] = []
         for number, cell in enumerate(self.cells, start=1):
-            where = f"{cell.method} on {cell.store}, seed {cell.seed}"
+            where = str(cell)
             say(f"{number}/{len(self.cells)} {where}")
             try:
-                grid[cell.store, cell.method, cell.seed] = self.measure(cell, say)
+                found = self.measure(cell, say)
+                done.setdefault((cell.store, cell.method, cell.seed), []).append(found)
             except Exception as error:  # one cell's fault must not cost the night
                 if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT, EROFS):
                     raise  # a full disk concerns every cell
                 kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
                 failures.append(f"{where}: {kind}{' '.join(str(error).split())}")
                 say(f"  not measured: {failures[-1]}")
-        return grid, failures
+        # A method that lacks a fold would be compared on other images: it is left out
+        whole = {key: found for key, found in done.items() if len(found) == (self.plan.folds or 1)}
+        return {key: together(found) for key, found in whole.items()}, failures
+
+    def ids(self, store: str) -> list[str]:
+        """The cases that are measured, of all folds."""
+        return [id for _, part in self.parts[store] for id in part.ids]
+
+    def folds(self, store: str) -> dict[str, int]:
+        """Id -> the fold in which it is measured; {} without folds."""
+        parts = self.parts[store] if self.plan.folds else []
+        return {id: number for number, (_, part) in enumerate(parts, start=1) for id in part.ids}
 
     def caveats(self, grid: Grid) -> list[str]:
         """What flatters the figures of a grid: methods that may have seen images, splits that leak."""
@@ -85,13 +101,10 @@ class Sweep:
             seen = frozenset(found.trained_on or ())
             trained[method, name] = trained.get((method, name), frozenset()) | seen
             met_base |= {name: None} if made_of_base(found.base_sha256) else {}
-        own = {name: store.name for name, store in self.stores.items()}
-        parts = {
-            name: split_part(store, self.plan.split, store.path).ids
-            for name, store in self.stores.items()
-        }
-        known = [seen_by_base(self.stores[name], parts[name], name) for name in met_base]
-        leaks = [s for name, store in self.stores.items() for s in crossing(store, name)]
+        stores = {name: parts[0][0] for name, parts in self.parts.items()}
+        own = {name: store.name for name, store in stores.items()}
+        known = [seen_by_base(stores[name], self.ids(name), name) for name in met_base]
+        leaks = [s for name, store in stores.items() for s in crossing(store, name)]
         return [*seen_before(trained, own), *known, *leaks]
 
     def on_ray(self) -> None:
@@ -119,6 +132,10 @@ class _Worker:
         return row
 
 
+def _silent(text: str) -> None:
+    """A cross-validation measures test parts by design; the record is kept all the same."""
+
+
 def read_plan(path: Path) -> ComparePlan:
     """Read and check a plan.
 
@@ -143,13 +160,16 @@ def read_plan(path: Path) -> ComparePlan:
     return plan
 
 
-def _open(plan: ComparePlan, folder: Path) -> dict[str, "Store"]:
+def _open(plan: ComparePlan, folder: Path) -> dict[str, list[Part]]:
     from samling.data.store import Store
 
-    stores = {name: Store.open(folder / path) for name, path in plan.stores.items()}
-    for name, store in stores.items():
-        split_part(store, plan.split, folder / plan.stores[name])  # an empty split is found early
-    return stores
+    count = plan.folds or 0
+    ends = [f"@{fold}of{count}" for fold in range(1, count + 1)] or [""]
+    parts: dict[str, list[Part]] = {}
+    for name, path in plan.stores.items():
+        stores = [Store.open(folder / f"{path}{end}") for end in ends]
+        parts[name] = [(store, split_part(store, plan.split, store.path)) for store in stores]
+    return parts
 
 
 def _cells(plan: ComparePlan, protocols: tuple[str, ...], folder: Path) -> list[Cell]:
@@ -161,11 +181,13 @@ def _cells(plan: ComparePlan, protocols: tuple[str, ...], folder: Path) -> list[
             for seed in plan.seeds:
                 repeats = seed == plan.seeds[0] or "{seed}" in model
                 asked = [p for p in protocols if repeats or re.search(r"\d", p.partition("~")[0])]
-                path = model.replace("{seed}", str(seed)).replace("{store}", store)
-                if name in plan.methods:
-                    path = _placed(path, folder)
-                if asked:
-                    found.append(Cell(store, name, path, seed, tuple(asked)))
+                if not asked:
+                    continue
+                for fold in range(1, plan.folds + 1) if plan.folds else (0,):
+                    words = {"{seed}": str(seed), "{store}": store, "{fold}": str(fold)}
+                    path = reduce(lambda text, word: text.replace(*word), words.items(), model)
+                    path = _placed(path, folder) if name in plan.methods else path
+                    found.append(Cell(store, name, path, seed, tuple(asked), fold))
     return found
 
 
