@@ -17,8 +17,8 @@ from samling.errors import InputError
 from samling.inference.card import Card
 
 VERBS = [
-    "doctor", "prepare", "recipes", "adapt", "distill", "evaluate", "compare", "train", "crossval", "calibrate",
-    "reproduce", "export", "predict", "fetch", "demo", "archive", "cine",
+    "doctor", "prepare", "recipes", "adapt", "distill", "evaluate", "compare", "train", "crossval",
+    "calibrate", "reproduce", "export", "predict", "fetch", "demo", "archive", "cine",
 ]  # fmt: skip
 MODEL = "untrained"
 

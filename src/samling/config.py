@@ -253,6 +253,7 @@ class ComparePlan(Section):
     mean: Literal["image", "patient"] = "image"
     reference: str = Field(default="", description="the method the others are tested against")
     published: tuple[Published, ...] = ()
+    notes: tuple[str, ...] = Field(default=(), description="sentences beside the answer")
 
 
 R = TypeVar("R", bound=Section)

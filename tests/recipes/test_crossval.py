@@ -3,9 +3,13 @@
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
-from samling.data.store import Store
+from samling.data.case import Case
+from samling.data.splits import Splits
+from samling.data.store import Store, write_store
 from samling.errors import InputError
 from samling.recipes.crossval import crossval
 
@@ -33,6 +37,24 @@ def test_every_image_is_measured_by_a_network_that_has_not_seen_it(tiny_store, t
     before = (out / "fold-2" / "unet" / "metrics.jsonl").read_bytes()
     crossval(["unet"], tiny_store, out, 3, overrides=TINY, report=said.append)
     assert (out / "fold-2" / "unet" / "metrics.jsonl").read_bytes() == before, "it is kept"
+
+
+def test_a_mirrored_copy_in_another_fold_is_told_on_the_page(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    pictures = [cv2.resize(rng.random((12, 12)), (96, 96)) * 255 for _ in range(9)]
+    label = np.zeros((96, 96), np.uint8)
+    label[30:60, 30:60] = 1
+    pictures[8] = pictures[0][:, ::-1]  # of a patient of its own: no group knows
+    cases = [Case(f"c{n}", np.rint(p).astype(np.float32), label) for n, p in enumerate(pictures)]
+    path = tmp_path / "s.h5"
+    parts = {"train": [case.id for case in cases]}
+    write_store(path, cases, Splits.of(parts), name="s", classes=("x",), licence="")
+    folds = [Store.open(f"{path}@{k}of3").splits.test.ids for k in (1, 2, 3)]
+    assert not any({"c0", "c8"} <= set(ids) for ids in folds), "or this shows nothing"
+    crossval(["unet"], path, tmp_path / "cv", 3, overrides=TINY, report=lambda text: None)
+    told = "2 images seem to be copies of others in another fold (c0 and c8)"
+    for page in ("report.html", "tables.md"):
+        assert told in (tmp_path / "cv" / page).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def compare(
     reference = settings.reference or [*settings.methods, *settings.baselines][0]
     parts = [_compound(name, sweep, grid, reference) for name in sweep.parts]
     parts = _one_family(parts)
-    caveats = sweep.caveats(grid)
+    caveats = [*settings.notes, *sweep.caveats(grid)]
     report = _write(parts, settings, reference, grid, failures, caveats, out)
     return Summary(report, tuple(failures))
 

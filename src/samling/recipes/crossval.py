@@ -17,6 +17,7 @@ from samling.recipes.build import load_base
 from samling.recipes.catalogue import Kind, content_of, kind_of
 from samling.recipes.compare import Summary, compare
 from samling.recipes.evaluate import check_no_leak
+from samling.recipes.leaks import across_folds
 from samling.recipes.prompted_training import Report
 from samling.recipes.train import train
 
@@ -48,27 +49,29 @@ def crossval(
             has too few groups; or as `adapt` and `train`.
     """
     kinds = {_name(recipe): (recipe, _kind(recipe)) for recipe in recipes}
-    _check(recipes, kinds, store, folds)
+    _check(recipes, kinds, store)
+    parts = [Store.open(f"{store}@{fold}of{folds}") for fold in range(1, folds + 1)]
     if any(kind is AdaptRecipe for _, kind in kinds.values()):
-        _check_base(base, Store.open(f"{store}@1of{folds}"))
-    for fold in range(1, folds + 1):
-        data = [Path(f"{store}@{fold}of{folds}")]
+        _check_base(base, parts[0])
+    report("looking for pictures that are in two folds")
+    notes = _copies(parts)
+    for text in notes:
+        report(text)
+    for fold, part in enumerate(parts, start=1):
         for name, (recipe, kind) in kinds.items():
             report(f"fold {fold} of {folds}: {name}")
             run = out / f"fold-{fold}" / name
             if kind is AdaptRecipe:
-                adapt(recipe, data, run, base, list(overrides), report=report)
+                adapt(recipe, [part.path], run, base, list(overrides), report=report)
             else:
-                train(recipe, data, run, list(overrides), report=report)
-    path = out / PLAN
-    write_text(path, yaml.safe_dump(_plan(kinds, store, out, folds, base), sort_keys=False))
-    return compare(path, out, say=report)
+                train(recipe, [part.path], run, list(overrides), report=report)
+    plan = _plan(kinds, store, out, folds, base) | {"notes": notes}
+    write_text(out / PLAN, yaml.safe_dump(plan, sort_keys=False, allow_unicode=True))
+    return compare(out / PLAN, out, say=report)
 
 
-def _check(
-    recipes: Sequence[str], kinds: dict[str, tuple[str, Kind]], store: Path, folds: int
-) -> None:
-    """What would be met after hours of training, and what would be met only then."""
+def _check(recipes: Sequence[str], kinds: dict[str, tuple[str, Kind]], store: Path) -> None:
+    """What would be met only after hours of training."""
     if not recipes:
         raise InputError("RECIPE", "is missing", "name one or more: samling recipes lists them")
     if len(kinds) < len(recipes):
@@ -77,8 +80,6 @@ def _check(
         raise InputError(wrong[0], "distils a base", "name recipes of samling adapt or train")
     if fold_in(store)[1] is not None:
         raise InputError(store, "is a fold", "name the whole store")
-    for fold in range(1, folds + 1):
-        Store.open(f"{store}@{fold}of{folds}").close()
 
 
 def _check_base(base: str, store: Store) -> None:
@@ -88,6 +89,21 @@ def _check_base(base: str, store: Store) -> None:
     except InputError as error:
         remedy = "name another --base (litemedsam), or recipes of samling train"
         raise InputError(base, error.problem, remedy) from None
+
+
+def _copies(parts: Sequence[Store]) -> list[str]:
+    """Whether pictures are in two folds, in a sentence: groups know look-alikes, this every copy."""
+    fold_of = {id: fold for fold, part in enumerate(parts) for id in part.splits.test.ids}
+    found = sorted(across_folds(parts[0], fold_of), key=lambda pair: -pair[2])
+    if not found:
+        return []
+    count = len({id for one, other, _ in found for id in (one, other)})
+    named = ", ".join(f"{one} and {other}" for one, other, _ in found[:3])
+    more = ", ..." if len(found) > 3 else ""
+    return [
+        f"{count} images seem to be copies of others in another fold ({named}{more}): scores "
+        "on them flatter what was trained here."
+    ]
 
 
 def _name(recipe: str) -> str:

@@ -1,7 +1,7 @@
 """leaks: is a picture of one store, or part of it, in another one too? By content, not by name."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -70,6 +70,13 @@ def within(store: Store) -> list[Found]:
                  store, store.splits.ids(b), f"its {b}")
         for a, b in pairs
     ]  # fmt: skip
+
+
+def across_folds(store: Store, fold_of: Mapping[str, int]) -> list[tuple[str, str, float]]:
+    """Pictures that are in two folds, whatever their groups: (id, id, similarity)."""
+    whole = _Part(store, store.ids)
+    found = {tuple(sorted((a, b))): value for a, b, value in _pairs(whole, whole)}
+    return [(a, b, value) for (a, b), value in found.items() if fold_of[a] != fold_of[b]]
 
 
 def other_split(card: Card, store: Store) -> str | None:
