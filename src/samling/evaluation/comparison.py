@@ -46,6 +46,7 @@ class Compound:
         rows: averaged over seeds. spread: (protocol, method) -> SD of the mean Dice over seeds.
         folds: mean Dice of every fold, where a store was measured fold by fold.
         costs: by method. damage: Dice on damaged pictures, if that was asked for.
+        wrong: scores whose mean Dice and mean IoU contradict each other, those of damaged pictures too.
         pictures: title -> PNG.
     """
 
@@ -57,6 +58,7 @@ class Compound:
     costs: Mapping[str, Cost]
     damage: Table | None = None
     folds: Table | None = None
+    wrong: Sequence[Score] = ()
     pictures: Mapping[str, Path] = field(default_factory=dict)
 
 
@@ -211,12 +213,26 @@ def page(
 ) -> list[Section]:
     """The report, from the answer to the small print."""
     published = published_table(figures)
+    wrong = tuple(contradictions(parts))
     return [
+        Section("Figures that cannot be", [Points(wrong)] if wrong else []),
         Section("What could not be measured", [Points(tuple(failures))] if failures else []),
         *(section for part in parts for section in _of_store(part, reference, over)),
         Section("Published figures", [published] if published else []),
         Section("Definitions", [Terms(tuple(DEFINITIONS.items()))]),
         Section("Provenance", [Table(("What", "Value"), tuple(provenance), text_columns=(0, 1))]),
+    ]
+
+
+def contradictions(parts: Sequence[Compound]) -> list[str]:
+    """A sentence for every score that breaks Jensen's bound: an error somewhere, not a result."""
+    return [
+        f"{score.method} on {part.store}, {describe(score.protocol)}: mean Dice {score.dice.mean:.4f} "
+        f"and mean IoU {score.iou.mean:.4f} contradict each other (Jensen's bound). Don't use these "
+        "numbers; tell us."
+        for part in parts
+        for score in part.wrong
+        if score.dice and score.iou
     ]
 
 

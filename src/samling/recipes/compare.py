@@ -17,6 +17,7 @@ from samling.evaluation.comparison import (
     ROBUSTNESS,
     Compound,
     answer,
+    contradictions,
     dice_values,
     fold_table,
     over_seeds,
@@ -94,6 +95,8 @@ def compare(
     parts = [_compound(name, sweep, grid, reference) for name in sweep.parts]
     parts = _one_family(parts)
     caveats = [*settings.notes, *sweep.caveats(grid)]
+    for text in contradictions(parts):
+        say(text)
     report = _write(parts, settings, reference, grid, failures, caveats, out)
     return Summary(report, tuple(failures))
 
@@ -137,6 +140,7 @@ def _compound(name: str, sweep: Sweep, grid: Grid, reference: str) -> Compound:
         folds=fold_table(rows, sweep.folds(name)),
         costs=costs,
         damage=damage_table(every),
+        wrong=[score for score in every if not score.consistent],
         pictures={title: path for title, path in drawn.items() if path is not None},
     )
 
@@ -187,7 +191,8 @@ def _write(
         named.append(("Published figures", published))
     text = "\n".join(f"## {title}\n\n{markdown(table)}" for title, table in named)
     missing = "".join(f"- not measured: {failure}\n" for failure in failures)
-    warning = "".join(f"{caveat}\n\n" for caveat in caveats)
+    wrong = contradictions(parts)
+    warning = "".join(f"{text}\n\n" for text in (*wrong, *caveats))
     write_text(out / "tables.md", f"# {plan.name}\n\n{warning}{text}\n{missing}")
     write_text(
         out / "tables.tex", "\n".join(f"% {title}\n{latex(table)}" for title, table in named)
@@ -201,7 +206,12 @@ def _write(
         parts, reference, plan.mean, plan.published, failures, _provenance(plan, grid, machine)
     )
     footer = "Made by samling compare. Research software, not a medical device."
-    lead = " ".join([answer(parts, reference), *caveats])
+    doubt = (
+        ["Some figures below cannot be: don't use this page before they are mended."]
+        if wrong
+        else []
+    )
+    lead = " ".join([*doubt, answer(parts, reference), *caveats])
     return write_report(out / "report.html", plan.name, lead, sections, footer=footer)
 
 
@@ -241,6 +251,11 @@ def _write_json(
             }
             for part in parts
         },
+        "contradictions": [
+            {"store": part.store, "method": score.method, "protocol": score.protocol}
+            for part in parts
+            for score in part.wrong
+        ],
         "failures": failures,
         "caveats": caveats,
         "environment": machine,
