@@ -354,30 +354,6 @@ def test_the_plan_in_the_documentation_is_one(tmp_path: Path) -> None:
     assert plan.seeds == (0, 1, 2) and set(plan.baselines) == set(BASELINES)
 
 
-def test_means_that_cannot_be_are_named_first(write, out, load) -> None:
-    """A cell whose IoU is not that of its Dice, as a fault in a metric would leave it."""
-    compare(write(), out, load=load)
-    assert found(out)["contradictions"] == []
-    assert "Jensen's bound" not in (out / "tables.md").read_text(encoding="utf-8")
-    (cell,) = (out / "cells").glob("tiny-poor-*.json")
-    content = json.loads(cell.read_text())
-    for row in content["rows"]["jitter10"]:
-        row["iou"] = row["dice"] / 3
-    cell.write_text(json.dumps(content))
-    said: list[str] = []
-    compare(write(), out, load=load, say=said.append)
-    assert found(out)["contradictions"] == [
-        {"store": "tiny", "method": "poor", "protocol": "jitter10"}
-    ]
-    sentence = "poor on tiny, box, sides moved by up to ±10%: mean Dice"
-    html = (out / "report.html").read_text(encoding="utf-8")
-    text = (out / "tables.md").read_text(encoding="utf-8")
-    assert any(line.startswith(sentence) for line in said)
-    assert html.count(sentence) == 1 and html.index(sentence) < html.index("<table>")
-    assert text.index(sentence) < text.index("##")
-    assert "Some figures below cannot be" in html.partition('<p class="lead">')[2][:80]
-
-
 def test_what_flatters_stands_beside_the_answer_also_of_a_resumed_comparison(
     write, out, load, models
 ) -> None:

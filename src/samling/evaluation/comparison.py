@@ -209,7 +209,7 @@ def page(
     over: MeanOver,
     figures: Sequence[PublishedFigure],
     failures: Sequence[str],
-    provenance: Sequence[tuple[str, str]],
+    provenance: Sequence[Table],
 ) -> list[Section]:
     """The report, from the answer to the small print."""
     published = published_table(figures)
@@ -220,7 +220,7 @@ def page(
         *(section for part in parts for section in _of_store(part, reference, over)),
         Section("Published figures", [published] if published else []),
         Section("Definitions", [Terms(tuple(DEFINITIONS.items()))]),
-        Section("Provenance", [Table(("What", "Value"), tuple(provenance), text_columns=(0, 1))]),
+        Section("Provenance", provenance),
     ]
 
 

@@ -36,6 +36,7 @@ from samling.evaluation.protocols import expand
 from samling.evaluation.report import write_report
 from samling.evaluation.run import Row
 from samling.evaluation.tables import damage_table, summarise, undamaged, write_values
+from samling.recipes.provenance import Data, data_of, methods_of, provenance, without_folders
 from samling.recipes.sweep import Grid, Load, Progress, Sweep
 from samling.training.log import environment
 
@@ -97,7 +98,7 @@ def compare(
     caveats = [*settings.notes, *sweep.caveats(grid)]
     for text in contradictions(parts):
         say(text)
-    report = _write(parts, settings, reference, grid, failures, caveats, out)
+    report = _write(parts, sweep, reference, grid, failures, caveats)
     return Summary(report, tuple(failures))
 
 
@@ -167,13 +168,14 @@ def _one_family(parts: Sequence[Compound]) -> list[Compound]:
 
 def _write(
     parts: Sequence[Compound],
-    plan: ComparePlan,
+    sweep: Sweep,
     reference: str,
     grid: Grid,
     failures: list[str],
     caveats: list[str],
-    out: Path,
 ) -> Path:
+    plan, out = sweep.plan, sweep.out
+    failures = [without_folders(text) for text in failures]
     names = ["store", "seed", *(item.name for item in fields(Row))]
     write_values(
         out / "results.csv",
@@ -200,47 +202,40 @@ def _write(
     for title, table in named:
         slug = re.sub(r"\W+", "-", title.lower()).strip("-")
         write_text(out / f"table_{slug}.csv", csv_text(table))
-    machine = environment()
-    _write_json(out / "comparison.json", parts, plan, failures, caveats, machine)
-    sections = page(
-        parts, reference, plan.mean, plan.published, failures, _provenance(plan, grid, machine)
-    )
+    machine, data, methods = environment(), data_of(sweep), methods_of(grid)
+    about = {"failures": failures, "caveats": caveats, "methods": [asdict(one) for one in methods]}
+    _write_json(out / "comparison.json", parts, plan, data, about | {"environment": machine})
+    made = provenance(sweep, grid, data, methods, machine)
+    sections = page(parts, reference, plan.mean, plan.published, failures, made)
     footer = "Made by samling compare. Research software, not a medical device."
-    doubt = (
-        ["Some figures below cannot be: don't use this page before they are mended."]
-        if wrong
-        else []
+    return write_report(
+        out / "report.html", plan.name, _lead(parts, reference, caveats), sections, footer=footer
     )
-    lead = " ".join([*doubt, answer(parts, reference), *caveats])
-    return write_report(out / "report.html", plan.name, lead, sections, footer=footer)
 
 
-def _provenance(plan: ComparePlan, grid: Grid, machine: dict[str, Any]) -> list[tuple[str, str]]:
-    seconds = sum(found.seconds for found in grid.values())
-    folds = f" part of each of {plan.folds} folds" if plan.folds else ""
-    return [
-        ("Split", f"{plan.split}{folds}"),
-        ("Seeds", ", ".join(map(str, plan.seeds))),
-        ("Cells measured", f"{len(grid)}, {seconds / 60:.1f} minutes in all"),
-        ("Machine", f"{machine['machine']}, Python {machine['python']}"),
-        ("Versions", ", ".join(f"{k} {v}" for k, v in machine["versions"].items() if v)),
-        ("Commit", machine["git_commit"] or "unknown"),
-    ]
+def _lead(parts: Sequence[Compound], reference: str, caveats: Sequence[str]) -> str:
+    said = [answer(parts, reference), *caveats]
+    if any(part.wrong for part in parts):
+        said.insert(0, "Some figures below cannot be: don't use this page before they are mended.")
+    return " ".join(said)
 
 
 def _write_json(
     path: Path,
     parts: Sequence[Compound],
     plan: ComparePlan,
-    failures: list[str],
-    caveats: list[str],
-    machine: dict[str, Any],
+    data: Sequence[Data],
+    about: dict[str, Any],
 ) -> None:
+    asked = plan.model_dump(mode="json")
+    for places in (asked["stores"], asked["methods"]):
+        places.update({name: without_folders(place) for name, place in places.items()})
     content = {
         "schema": 1,
-        "plan": plan.model_dump(mode="json"),
+        "plan": asked,
         "stores": {
             part.store: {
+                "data": [asdict(one) for one in data if one.data == part.store],
                 "scores": [asdict(score) for score in part.scores],
                 "paired_tests": [asdict(test) for test in part.tests],
                 "costs": {method: asdict(cost) for method, cost in part.costs.items()},
@@ -256,8 +251,5 @@ def _write_json(
             for part in parts
             for score in part.wrong
         ],
-        "failures": failures,
-        "caveats": caveats,
-        "environment": machine,
     }
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(content | about, indent=2, allow_nan=False) + "\n")
