@@ -28,7 +28,7 @@ from samling.evaluation.comparison import (
 )
 from samling.evaluation.cost import Cost
 from samling.evaluation.damage import divided
-from samling.evaluation.formats import csv_text, latex, markdown
+from samling.evaluation.formats import csv_text, latex, markdown, slug
 from samling.evaluation.matrix import drawn_by_lot, write_matrix
 from samling.evaluation.paired import compare_methods, corrected
 from samling.evaluation.plots import Priced, draw_boxes, draw_cost, draw_damage, draw_robustness
@@ -119,18 +119,18 @@ def _compound(name: str, sweep: Sweep, grid: Grid, reference: str) -> Compound:
     scores = undamaged(every)
     rows = [row for row in rows if not divided(row.protocol)[1]]
     first = next(iter(order))
-    slug = re.sub(r"\W+", "-", name)
+    safe = re.sub(r"\W+", "-", name)
     priced = [
         Priced(s.method, s.dice, costs[s.method].ms, costs[s.method].parameters)
         for s in scores
         if s.protocol == first and s.dice and s.method in costs
     ]
     drawn = {
-        DAMAGE: draw_damage(every, out / f"damage_{slug}.png"),
-        ROBUSTNESS: draw_robustness(scores, out / f"robustness_{slug}.png"),
-        BOXES: draw_boxes(dice_values(rows), out / f"boxes_{slug}.png"),
-        COST: draw_cost(priced, out / f"cost_{slug}.png"),
-        MATRIX: _matrix(name, sweep, grid, out / f"overlays_{slug}.png"),
+        DAMAGE: draw_damage(every, out / f"damage_{safe}.png"),
+        ROBUSTNESS: draw_robustness(scores, out / f"robustness_{safe}.png"),
+        BOXES: draw_boxes(dice_values(rows), out / f"boxes_{safe}.png"),
+        COST: draw_cost(priced, out / f"cost_{safe}.png"),
+        MATRIX: _matrix(name, sweep, grid, out / f"overlays_{safe}.png"),
     }
     return Compound(
         store=name,
@@ -196,12 +196,9 @@ def _write(
     wrong = contradictions(parts)
     warning = "".join(f"{text}\n\n" for text in (*wrong, *caveats))
     write_text(out / "tables.md", f"# {plan.name}\n\n{warning}{text}\n{missing}")
-    write_text(
-        out / "tables.tex", "\n".join(f"% {title}\n{latex(table)}" for title, table in named)
-    )
+    write_text(out / "tables.tex", "\n".join(latex(table, title) for title, table in named))
     for title, table in named:
-        slug = re.sub(r"\W+", "-", title.lower()).strip("-")
-        write_text(out / f"table_{slug}.csv", csv_text(table))
+        write_text(out / f"table_{slug(title)}.csv", csv_text(table))
     machine, data, methods = environment(), data_of(sweep), methods_of(grid)
     about = {"failures": failures, "caveats": caveats, "methods": [asdict(one) for one in methods]}
     _write_json(out / "comparison.json", parts, plan, data, about | {"environment": machine})
