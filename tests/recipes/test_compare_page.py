@@ -166,3 +166,59 @@ def test_no_page_shows_where_files_lie(write, out, tmp_path) -> None:
         text = (out / name).read_text(encoding="utf-8")
         assert str(tmp_path) not in text and "other.h5" in text, name
     assert found(out)["methods"][0]["base"] == "light"
+
+
+def test_means_over_fewer_seeds_than_planned_say_so(write, out) -> None:
+    def load(name: str) -> Baseline:
+        if name.endswith("s1"):
+            raise FileNotFoundError("the second run is not there yet")
+        return model()
+
+    plan = write(methods={"mine": "s{seed}"}, seeds=[0, 1, 2])
+    assert len(compare(plan, out, load=load).failures) == 1
+    note = "Seeds that could be measured: mine 2 of 3; of the rest all."
+    text = pages(out)[1]
+    results = text.partition("## tiny: Results")[2].partition("##")[0]
+    assert note in results and note in (out / "tables.tex").read_text("utf-8")
+    assert note not in text.partition("## tiny: Cost")[2]
+    missing = found(out)["stores"]["tiny"]["seeds_missing"]
+    assert missing == [
+        {"protocol": protocol, "method": "mine", "measured": 2, "planned": 3}
+        for protocol in ("box", "jitter10")
+    ]
+    compare(plan, out, load=lambda name: model())
+    assert "Seeds that could" not in pages(out)[1]
+
+
+def test_only_the_prompts_that_lack_a_seed_are_named(write, out) -> None:
+    """A tight box is measured with the first seed alone: it lacks none."""
+    asked: list[str] = []
+
+    def load(name: str) -> Baseline:
+        asked.append(name)
+        if len(asked) == 2:
+            raise FileNotFoundError("gone for a moment")
+        return model()
+
+    compare(write(methods={"mine": "one"}, seeds=[0, 1]), out, load=load)
+    assert "mine 1 of 2 (box, sides moved by up to ±10%); of the rest all." in pages(out)[1]
+
+
+def test_prompts_without_the_reference_are_named(write, out) -> None:
+    pytest.importorskip("skimage")
+    plan = write(baselines=["fill the box", "region growing"], prompts=["box", "point1"])
+    compare(plan, out)
+    sentence = "fill the box has no answer under 1 point inside on tiny: there, nothing is tested"
+    html, text = pages(out)
+    lead = html.partition('<p class="lead">')[2].partition("</p>")[0]
+    assert sentence in lead and "The others are tested against fill the box." in lead
+    assert text.index(sentence) < text.index("##")
+    compare(write(baselines=["region growing", "fill the box"], prompts=["box", "point1"]), out)
+    assert "nothing is tested" not in pages(out)[1]
+
+
+def test_a_reference_that_failed_is_named(write, out) -> None:
+    compare(write(methods={"gone": "gone"}, reference="gone"), out)
+    html, text = pages(out)
+    assert "gone has no answer on tiny: there, nothing is tested against it." in text
+    assert "The others are tested" not in html

@@ -25,6 +25,7 @@ from samling.evaluation.comparison import (
     published_table,
     seed_spread,
     tables,
+    untested,
 )
 from samling.evaluation.cost import Cost
 from samling.evaluation.damage import divided
@@ -95,7 +96,7 @@ def compare(
     reference = settings.reference or [*settings.methods, *settings.baselines][0]
     parts = [_compound(name, sweep, grid, reference) for name in sweep.parts]
     parts = _one_family(parts)
-    caveats = [*settings.notes, *sweep.caveats(grid)]
+    caveats = [*untested(parts, reference), *settings.notes, *sweep.caveats(grid)]
     for text in contradictions(parts):
         say(text)
     report = _write(parts, sweep, reference, grid, failures, caveats)
@@ -141,9 +142,26 @@ def _compound(name: str, sweep: Sweep, grid: Grid, reference: str) -> Compound:
         folds=fold_table(rows, sweep.folds(name)),
         costs=costs,
         damage=damage_table(every),
+        missing=_missing_seeds(name, sweep, grid),
         wrong=[score for score in every if not score.consistent],
         pictures={title: path for title, path in drawn.items() if path is not None},
     )
+
+
+def _missing_seeds(name: str, sweep: Sweep, grid: Grid) -> dict[tuple[str, str], tuple[int, int]]:
+    """(protocol, method) -> seeds measured and planned, where a cell failed but not all did."""
+    planned: dict[tuple[str, str], set[int]] = {}
+    for cell in sweep.cells:
+        for protocol in cell.protocols if cell.store == name else ():
+            planned.setdefault((protocol, cell.method), set()).add(cell.seed)
+    answered = {
+        (protocol, method, seed)
+        for (where, method, seed), found in grid.items()
+        for protocol, rows in found.rows.items()
+        if where == name and rows
+    }
+    found = {key: sum((*key, seed) in answered for seed in seeds) for key, seeds in planned.items()}
+    return {key: (n, len(planned[key])) for key, n in found.items() if 0 < n < len(planned[key])}
 
 
 def _matrix(name: str, sweep: Sweep, grid: Grid, path: Path) -> Path | None:
@@ -239,6 +257,10 @@ def _write_json(
                 "seed_spread": [
                     {"protocol": protocol, "method": method, "deviation": value}
                     for (protocol, method), value in part.spread.items()
+                ],
+                "seeds_missing": [
+                    {"protocol": protocol, "method": method, "measured": n, "planned": planned}
+                    for (protocol, method), (n, planned) in part.missing.items()
                 ],
             }
             for part in parts
