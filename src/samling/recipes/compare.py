@@ -126,11 +126,12 @@ def _compound(name: str, sweep: Sweep, grid: Grid, reference: str) -> Compound:
         for s in scores
         if s.protocol == first and s.dice and s.method in costs
     ]
+    methods = [*plan.methods, *plan.baselines]  # each has one colour on the whole page
     drawn = {
-        DAMAGE: draw_damage(every, out / f"damage_{safe}.png"),
-        ROBUSTNESS: draw_robustness(scores, out / f"robustness_{safe}.png"),
-        BOXES: draw_boxes(dice_values(rows), out / f"boxes_{safe}.png"),
-        COST: draw_cost(priced, out / f"cost_{safe}.png"),
+        DAMAGE: draw_damage(every, out / f"damage_{safe}.png", methods),
+        ROBUSTNESS: draw_robustness(scores, out / f"robustness_{safe}.png", methods),
+        BOXES: draw_boxes(dice_values(rows), out / f"boxes_{safe}.png", methods),
+        COST: draw_cost(priced, out / f"cost_{safe}.png", methods=methods),
         MATRIX: _matrix(name, sweep, grid, out / f"overlays_{safe}.png"),
     }
     return Compound(
