@@ -325,15 +325,6 @@ def test_looking_at_the_test_set_is_recorded(write, out, load) -> None:
     assert [entry["model"] for entry in record] == ["good one", "poor"]
 
 
-def test_published_figures_are_checked(write, out, load) -> None:
-    figures = [
-        {"method": "focal", "source": "a paper, Table 4", "dice": 0.852, "iou": 0.738},
-        {"method": "all", "source": "a paper, Table 4", "dice": 0.9085, "iou": 0.845},
-    ]
-    html = compare(write(published=figures), out, load=load).report.read_text(encoding="utf-8")
-    assert html.count("impossible (Jensen)") == 1 and "a paper, Table 4" in html
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -222,3 +222,12 @@ def test_a_reference_that_failed_is_named(write, out) -> None:
     html, text = pages(out)
     assert "gone has no answer on tiny: there, nothing is tested against it." in text
     assert "The others are tested" not in html
+
+
+def test_published_figures_are_checked(write, out) -> None:
+    figures = [
+        {"method": "focal", "source": "a paper, Table 4", "dice": 0.852, "iou": 0.738},
+        {"method": "all", "source": "a paper, Table 4", "dice": 0.9085, "iou": 0.845},
+    ]
+    html = compare(write(published=figures), out).report.read_text(encoding="utf-8")
+    assert html.count("impossible (Jensen)") == 1 and "a paper, Table 4" in html

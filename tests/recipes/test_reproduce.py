@@ -1,11 +1,14 @@
 """reproduce: the papers' figures as data, and a page that says what was rerun and what was not."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from samling.config import AdaptRecipe, TrainRecipe, load_recipe
 from samling.errors import InputError
 from samling.evaluation.statistics import jensen
-from samling.recipes.papers import papers, read_paper
+from samling.recipes.papers import Paper, papers, read_paper
 from samling.recipes.reproduce import reproduce
 
 ROWS = [
@@ -36,7 +39,7 @@ def test_two_published_pairs_break_jensens_bound() -> None:
 
 def test_without_data_it_says_so(tmp_path) -> None:
     text = reproduce("lg-medseg", "table-3", {}, tmp_path).read_text()
-    assert "| with LRAdapter | BUSI | 93.08 | – | – | 87.35 | – | – | – |" in text
+    assert "| with LRAdapter | BUSI | 93.08 | – | – | 87.35 | – | – |" in text
     assert "give --data BUSI=STORE.h5" in text and "Prompt and unit of the split" in text
     private = reproduce("lg-medseg", "table-1", {}, tmp_path / "b").read_text()
     assert "USEFD is private" in private
@@ -59,3 +62,46 @@ def test_unknown_names_are_refused(tmp_path, tiny_store) -> None:
         reproduce("lg-medseg", "table-9", {}, tmp_path)
     with pytest.raises(InputError, match="is no data set of table-3"):
         reproduce("lg-medseg", "table-3", {"KITTI": tiny_store}, tmp_path)
+
+
+def cells(page: Path, method: str, number: int) -> list[str]:
+    """A line of the first (0) or second table of a page."""
+    lines = [line for line in page.read_text().splitlines() if line.startswith(f"| {method} |")]
+    return [cell.strip() for cell in lines[number].split("|")]
+
+
+def test_weights_are_counted_without_data(tmp_path) -> None:
+    """63,360 weights of the adapter: the recipe's head says so, by hand from the blocks' widths."""
+    pytest.importorskip("torch")
+    ranks = reproduce("lg-medseg", "table-2", {}, tmp_path)
+    assert cells(ranks, "k = 16", 1)[3:5] == ["71.4", "63.4"]
+    # a rank is clamped to min(d, r): four times the weights of rank 4 are more than rank 16 has
+    assert float(cells(ranks, "k = 4", 1)[4]) * 4 >= 63.4
+    costs = reproduce("lg-medseg", "table-1", {}, tmp_path / "b")
+    plain, adapted = (float(cells(costs, name, 1)[4]) for name in ("LG-MedSeg", "+ serial adapter"))
+    assert adapted - plain == pytest.approx(0.19, abs=0.03)  # 189,440, less folded norms
+    assert cells(costs, "LG-MedSeg", 1)[5:9] == ["12.8", "–", "15.3", "–"]
+    assert cells(costs, "SAM-Med2D", 1)[3:5] == ["271.24", "–"]
+
+
+def test_costs_and_outlines_stand_beside_the_papers(tiny_store, tmp_path, monkeypatch) -> None:
+    """Of a table that measures the base alone, so that nothing is trained."""
+    pytest.importorskip("torch")
+    row = {"method": "LG-MedSeg", "store": "USEFD", "ours": {"verb": "model", "what": "base"},
+           "other": {"params M": 13.08, "GFLOPs": 12.8, "ms": 15.3, "HD": 7.2, "percent": 1.5}}  # fmt: skip
+    table = {"title": "t", "source": "s", "rows": [row], "difference": "d"}
+    paper = Paper.model_validate({"title": "p", "reference": "r", "tables": {"one": table}})
+    monkeypatch.setattr("samling.recipes.reproduce.read_paper", lambda name: paper)
+    page = reproduce("p", "one", {"USEFD": tiny_store}, tmp_path, say=str)
+    content = json.loads((tmp_path / "compare" / "comparison.json").read_text())["stores"]["USEFD"]
+    cost, (score, *_) = content["costs"]["LG-MedSeg"], content["scores"]
+    found = cells(page, "LG-MedSeg", 1)
+    assert found[4] == f"{cost['parameters'] / 1e6:.2f}"
+    assert found[6] == f"{cost['macs'] / 5e8:.1f}" and float(found[6]) > 1
+    assert float(found[8]) == pytest.approx(cost["encode_ms"] + cost["decode_ms"], abs=0.06)
+    assert found[10].startswith(f"{score['hd_px']['mean']:.1f} px")
+    assert found[12] == "–"
+    assert (
+        "1 GMAC = 2 GFLOPs" in page.read_text() and "the machine that measured" in page.read_text()
+    )
+    assert str(tiny_store) not in (tmp_path / "plan.yaml").read_text()

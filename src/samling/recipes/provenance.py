@@ -210,7 +210,7 @@ def _is_hash(text: str) -> bool:
 def without_folders(text: str) -> str:
     """A text whose paths are cut to the names of their files: a page is shown to others.
 
-    >>> without_folders("/home/me/runs/a.h5 does not exist; see ../../data/b.h5, runs/c")
+    >>> without_folders("/srv/me/runs/a.h5 does not exist; see ../../data/b.h5, runs/c")
     'a.h5 does not exist; see b.h5, runs/c'
     """
     return re.sub(r"(?<![\w./])(?:\.\.)?/(?:[^\s/:]+/)+", "", text)

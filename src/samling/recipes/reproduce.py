@@ -1,6 +1,7 @@
 """reproduce: a paper's table with our figures beside it, through `compare`, and why they differ."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,11 +11,10 @@ import yaml
 
 from samling.atomic import write_text
 from samling.errors import InputError
+from samling.recipes.paper_costs import Found, Ours, other_figures
 from samling.recipes.papers import Paper, PaperRow, PaperTable, Rerun, read_paper, read_table
 
 Say = Callable[[str], None]
-Ours = dict[tuple[str, str], dict[str, Any]]
-"""(method, store) -> score of comparison.json."""
 
 
 def reproduce(
@@ -88,7 +88,7 @@ def _measure(
 
     plan = {
         "name": f"{table.source}: {table.title}",
-        "stores": {name: str(path.resolve()) for name, path in data.items()},
+        "stores": {n: os.path.relpath(path.resolve(), out.resolve()) for n, path in data.items()},
         "methods": methods,
         "prompts": [table.prompt],
         "published": [
@@ -101,7 +101,7 @@ def _measure(
     say(compare(out / "plan.yaml", out / "compare", say=say).report.as_posix())
     content = json.loads((out / "compare" / "comparison.json").read_text(encoding="utf-8"))
     return {
-        (score["method"], store): score
+        (score["method"], store): Found(score, found["costs"].get(score["method"]))
         for store, found in content["stores"].items()
         for score in found["scores"]
         if score["protocol"] == table.prompt
@@ -124,16 +124,17 @@ def _page(
         f"Ours: validation images, mean over images, prompt `{table.prompt}`"
         + (f", {', '.join(changes)}." if changes else "."),
         "",
-        "| method | data | paper: Dice | ours | difference | paper: IoU | ours | difference | other |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| method | data | paper: Dice | ours | difference | paper: IoU | ours | difference |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in table.rows:
-        score = ours.get((row.method, row.store))
-        other = ", ".join(f"{key} {value:g}" for key, value in row.other.items()) or "–"
+        found = ours.get((row.method, row.store))
+        score = found.score if found else None
         lines.append(
             f"| {row.method} | {row.store or '–'} | {_pair(row.dice, score, 'dice')} | "
-            f"{_pair(row.iou, score, 'iou')} | {other} |"
+            f"{_pair(row.iou, score, 'iou')} |"
         )
+    lines += other_figures(table, ours, changes)
     missing = _missing(table, ours, data)
     lines += ["", "## Why they differ", "", table.difference.strip(), ""]
     if table.not_here:
