@@ -17,6 +17,7 @@ from samling.evaluation.comparison import (
     ROBUSTNESS,
     Compound,
     answer,
+    counts_over_seeds,
     dice_values,
     fold_table,
     over_seeds,
@@ -111,7 +112,7 @@ def _compound(name: str, sweep: Sweep, grid: Grid, reference: str) -> Compound:
                 costs.setdefault(method, found.cost)
     order = {protocol: i for i, protocol in enumerate(expand(plan.prompts))}
     rows = sorted(over_seeds(by_seed), key=lambda row: order[row.protocol])
-    every = summarise(rows, 0, plan.mean)
+    every = counts_over_seeds(summarise(rows, 0, plan.mean), by_seed)
     scores = undamaged(every)
     rows = [row for row in rows if not divided(row.protocol)[1]]
     first = next(iter(order))

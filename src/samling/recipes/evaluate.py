@@ -110,7 +110,7 @@ def evaluate(
     refuse_leaks(segmenter.card, opened, model, part, say)  # looks at every image: last
     notes += _on_classes(opened, counting.class_name)
     if split == "test":
-        notes.append(touch_test(out, str(model), segmenter.card, opened, say))
+        notes += touch_test(out, str(model), segmenter.card, opened, say)
     caveats = _caveats(segmenter.card, opened, part.ids)
     measured = _Measured(segmenter.card.name, usable, notes=notes, caveats=caveats)
     _measure(measured, segmenter, opened, part, load, say)
@@ -211,8 +211,13 @@ def _one_of(names: Sequence[str]) -> str:
     return f"use one of {', '.join(names)}"
 
 
-def touch_test(out: Path, model: str, card: Card, store: "Store", say: Progress) -> str:
-    """Write down that the test images are looked at, before they are; return the note."""
+def touch_test(out: Path, model: str, card: Card, store: "Store", say: Progress) -> list[str]:
+    """Write down that the test images are looked at, before they are; return the note.
+
+    A fold leaves the store's test images out: there is nothing to write down.
+    """
+    if store.fold is not None:
+        return []
     path = Path(out) / TOUCHED
     before = _read_touched(path)
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -223,7 +228,7 @@ def touch_test(out: Path, model: str, card: Card, store: "Store", say: Progress)
     if before:
         note = f"{note} It was touched {len(before)} time(s) before in this folder."
     say(note)
-    return note
+    return [note]
 
 
 def _read_touched(path: Path) -> list[Any]:
