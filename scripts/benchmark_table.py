@@ -164,7 +164,13 @@ def _controls(out: Path) -> None:
     print(
         f"- A network that learned from the labels of other images, automatic: Dice {learned:.3f};"
     )
-    print(f"  the best mask that is the same for every image: {chance:.3f}.\n")
+    more = shuffled["difference"]
+    outcome = "at chance" if more["low"] <= 0 <= more["high"] else "NOT AT CHANCE"
+    print(
+        f"  the best mask that is the same for every image: {chance:.3f}; difference on "
+        f"{shuffled['images']} images {more['mean']:+.3f} ({more['low']:+.3f} to {more['high']:+.3f}): "
+        f"**{outcome}**.\n"
+    )
 
 
 if __name__ == "__main__":
