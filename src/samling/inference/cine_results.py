@@ -44,12 +44,18 @@ class CineFolder:
         folder: made if it is missing.
         rate: frames per second of the source; None: it has none, then nothing is said in seconds.
         spacing_mm: size of a pixel, for areas in mm².
+        classes: of the model, see `draw`.
     """
 
     def __init__(
-        self, folder: Path, rate: float | None, spacing_mm: tuple[float, float] | None = None
+        self,
+        folder: Path,
+        rate: float | None,
+        spacing_mm: tuple[float, float] | None = None,
+        classes: Sequence[str] = (),
     ) -> None:
         self.folder, self.rate, self.spacing_mm = folder, rate, spacing_mm
+        self.classes = tuple(classes)
         self._areas: list[float] = []
         self._video: cv2.VideoWriter | None = None
         self._made = not folder.exists()
@@ -69,7 +75,7 @@ class CineFolder:
         Raises:
             InputError: the video cannot be written.
         """
-        picture = draw(frame.image, frame.objects)
+        picture = draw(frame.image, frame.objects, self.classes)
         if self._video is None:
             self._video = self._opened(picture.shape[1], picture.shape[0])
         self._video.write(picture[..., ::-1])

@@ -92,7 +92,7 @@ def cine(
     drawn: list[NDArray[np.uint8]] = []
     count = 0
     try:
-        for frame in _written(live, stream, out):
+        for frame in _written(live, stream, out, segmenter.card.classes):
             count += 1
             if options.seg:
                 drawn.append(_union(frame))
@@ -115,10 +115,12 @@ def _opened(source: str, options: CineOptions, *, hounsfield: bool) -> Cine:
     return open_cine(source, hounsfield=hounsfield)
 
 
-def _written(live: Iterator[LiveFrame], stream: Cine, out: Path) -> Iterator[LiveFrame]:
+def _written(
+    live: Iterator[LiveFrame], stream: Cine, out: Path, classes: Sequence[str]
+) -> Iterator[LiveFrame]:
     """The frames, each after it was written."""
     try:
-        with CineFolder(out, stream.rate, stream.spacing_mm) as results:
+        with CineFolder(out, stream.rate, stream.spacing_mm, classes) as results:
             for frame in track(live, "segmenting", "frames", stream.count or 0):
                 results.add(frame)
                 yield frame
