@@ -30,7 +30,7 @@ _ENDING["uncertainty"] = "_uncertainty.nii.gz"
 
 
 class VolumeTable:
-    """Rows of `volumes.csv`, one per class and one per lesion or other separate part."""
+    """Rows of `volumes.csv`, one per class, one per lesion or other separate part, one for all specks."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "volumes.csv"
@@ -52,11 +52,12 @@ class VolumeTable:
         }
         for row in rows:
             first, last = row.slices or (None, None)
+            widest = row.longest_diameter_mm
             measured: dict[str, object] = {
                 "file": volume.source.name, "class": row.class_name,
                 "part": "all" if row.part is None else row.part,
                 "volume_ml": f"{row.volume_ml:.4f}", "parts": row.parts,
-                "longest_diameter_mm": f"{row.longest_diameter_mm:.2f}",
+                "longest_diameter_mm": None if widest is None else f"{widest:.2f}",
                 "share_percent": f"{row.share_percent:.3f}",
                 "first_slice": first, "last_slice": last,
             }  # fmt: skip
