@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samling.atomic import write_text
-from samling.errors import InputError
+from samling.errors import InputError, one_of
 from samling.evaluation.curves import draw_curves
 from samling.evaluation.damage import divided
 from samling.evaluation.plots import draw_damage, draw_robustness
@@ -198,17 +198,15 @@ def for_class(segmenter: AnySegmenter, store: "Store", name: str) -> AnySegmente
     if not name:
         return segmenter
     if name not in store.classes:
-        raise InputError("--class", f"'{name}' is not in {store.name}", _one_of(store.classes))
+        raise InputError("--class", f"'{name}' is not in {store.name}", one_of(name, store.classes))
     store.only = (store.classes.index(name) + 1, card.automatic == "nested")
     if card.automatic == "together" or not isinstance(segmenter, Segmenter):
         return segmenter
     if name not in card.classes:
-        raise InputError("--class", f"'{name}' is not known to {card.name}", _one_of(card.classes))
+        raise InputError(
+            "--class", f"'{name}' is not known to {card.name}", one_of(name, card.classes)
+        )
     return Segmenter(segmenter.backend, card, card.classes.index(name))
-
-
-def _one_of(names: Sequence[str]) -> str:
-    return f"use one of {', '.join(names)}"
 
 
 def touch_test(out: Path, model: str, card: Card, store: "Store", say: Progress) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from samling.cache import NAMED_MODELS
 from samling.config import ComparePlan, load_recipe
-from samling.errors import InputError
+from samling.errors import InputError, one_of
 from samling.evaluation.baselines import BASELINES, baseline
 from samling.evaluation.protocols import Asked, expand
 from samling.inference.card import Card
@@ -144,14 +144,14 @@ def read_plan(path: Path) -> ComparePlan:
     known = ", ".join(BASELINES)
     for name in plan.baselines:
         if name not in BASELINES:
-            raise InputError(f"{path} baselines", f"'{name}' is not known", f"use {known}")
+            raise InputError(f"{path} baselines", f"'{name}' is not known", one_of(name, BASELINES))
     names = [*plan.methods, *plan.baselines]
     if not names:
         raise InputError(f"{path} methods", "are empty", f"name models, or baselines of {known}")
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(f"{path} methods", f"'{twice[0]}' is there twice", "give each its name")
     if plan.reference and plan.reference not in names:
-        remedy = f"name one of {', '.join(names)}"
+        remedy = one_of(plan.reference, names)
         raise InputError(f"{path} reference", f"'{plan.reference}' is no method", remedy)
     return plan
 
