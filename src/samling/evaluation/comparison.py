@@ -44,7 +44,7 @@ class Compound:
     Args:
         rows: averaged over seeds. spread: (protocol, method) -> SD of the mean Dice over seeds.
         folds: mean Dice of every fold, where a store was measured fold by fold.
-        costs: by method. damage: Dice on damaged pictures, if that was asked for.
+        costs: by method. damage: change of Dice on damaged pictures, if that was asked for.
         pictures: title -> PNG.
     """
 
@@ -276,8 +276,8 @@ _CAPTIONS = {
     MATRIX: "Image, truth, and the answer of every method (orange) to the same prompt. The images "
     "were drawn by lot, not picked.",
     ROBUSTNESS: "Mean Dice when each side of the box is moved at random by up to so many percent.",
-    DAMAGE: "Mean Dice when the picture is as another machine, setting or export would have given it; "
-    "level 0 is the picture as it was.",
+    DAMAGE: "Mean change of Dice, each image against itself, when the picture is as another machine, "
+    "setting or export would have given it; level 0 is the picture as it was.",
     COST: "Mean Dice with its 95% interval against the time of one image with one prompt; the area "
     "of a dot grows with the number of weights.",
 }

@@ -218,8 +218,8 @@ def _damaged(evaluation: Evaluation) -> list[Table | Picture]:
     if evaluation.damage is None or evaluation.damage_curves is None:
         return []
     caption = (
-        "Mean Dice with its 95% interval against the level of each damage; labels and prompts "
-        "unchanged."
+        "Mean change of Dice, each image against itself, with its 95% interval at the levels of each "
+        "damage; labels and prompts unchanged."
     )
     return [evaluation.damage, Picture(evaluation.damage_curves, "Dice against damage", caption)]
 

@@ -222,34 +222,6 @@ def undamaged(scores: Sequence[Score]) -> list[Score]:
     return [score for score in scores if not divided(score.protocol)[1]]
 
 
-def damage_table(scores: Sequence[Score]) -> Table | None:
-    """Mean Dice by method, damage and level; None if no damage was asked for."""
-    found: dict[tuple[str, str, str], dict[str, Score]] = {}
-    for score in scores:
-        prompt, damage = divided(score.protocol)
-        if damage:
-            found.setdefault((score.method, prompt, damage[:-1]), {})[damage[-1]] = score
-    if not found:
-        return None
-    whole = {(s.method, s.protocol): s for s in undamaged(scores)}
-    rows = tuple(
-        (
-            method,
-            describe(prompt),
-            name,
-            _with_interval(clean.dice) if (clean := whole.get((method, prompt))) else "–",
-            *(_with_interval(levels[n].dice) if n in levels else "–" for n in "123"),
-        )
-        for (method, prompt, name), levels in found.items()
-    )
-    header = ("Method", "Prompt", "Damage", "As it was", "Level 1", "Level 2", "Level 3")
-    caption = (
-        "Mean Dice (95% interval) on damaged pictures, labels and prompts unchanged; see "
-        "docs/metrics.md."
-    )
-    return Table(header, rows, caption, text_columns=(0, 1, 2))
-
-
 def clicks_table(scores: Sequence[Score], model: str, over: MeanOver = "image") -> Table | None:
     """How many clicks a Dice takes; None if nobody was asked that."""
     columns: list[tuple[str, Callable[[Score], str]]] = [

@@ -13,6 +13,7 @@ from samling.atomic import write_text
 from samling.errors import InputError, one_of
 from samling.evaluation.curves import draw_curves
 from samling.evaluation.damage import divided
+from samling.evaluation.drop import drop_table
 from samling.evaluation.plots import draw_damage, draw_robustness
 from samling.evaluation.protocols import AnySegmenter, expand, kind_of
 from samling.evaluation.report import write_report
@@ -21,7 +22,7 @@ from samling.evaluation.run import Row, evaluate_baselines, evaluate_segmenter
 from samling.evaluation.sections import Evaluation, lead, sections
 from samling.evaluation.sheets import draw_sheets
 from samling.evaluation.statistics import MeanOver
-from samling.evaluation.tables import damage_table, summarise, undamaged, write_csv
+from samling.evaluation.tables import summarise, undamaged, write_csv
 from samling.inference.card import Card
 from samling.inference.segmenter import Segmenter
 from samling.recipes.caveats import crossing, seen_before
@@ -338,8 +339,8 @@ def _write(
         store_file=given[1],
         scores=scores,
         rows=[row for row in measured.rows if not divided(row.protocol)[1]],
-        damage=damage_table(every),
-        damage_curves=draw_damage(every, out / "damage.png"),
+        damage=drop_table(measured.rows, over),
+        damage_curves=draw_damage(measured.rows, out / "damage.png", over),
         notes=measured.notes,
         caveats=measured.caveats,
         provenance=provenance(facts),
