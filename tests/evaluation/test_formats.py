@@ -30,6 +30,15 @@ def test_latex_escapes_everything_special() -> None:
     assert r"\begin{tabular}{lr}" in text
 
 
+def test_latex_names_what_it_shows_and_can_be_referred_to() -> None:
+    with_note = Table(("A",), (("1",),), "HD95: so.")
+    assert "\\caption{BUSI\\_2: Results. HD95: so.}\n\\label{tab:busi_2-results}\n" in latex(
+        with_note, "BUSI_2: Results"
+    )
+    assert "\\caption{Cost.}\n\\label{tab:cost}\n" in latex(TABLE, "Cost")
+    assert "caption" not in latex(TABLE) and "label" not in latex(TABLE)
+
+
 def test_csv_reads_back() -> None:
     table = Table(("a", "b"), (('x,"y"', "1"), ("line\nbreak", "2")))
     assert [tuple(row) for row in csv.reader(csv_text(table).splitlines(keepends=True))] == [

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from samling.evaluation import plots
+from samling.evaluation.curves import COLOURS
 from samling.evaluation.plots import Priced, draw_boxes, draw_cost, draw_robustness, jitter_curves
 from samling.evaluation.run import Row
 from samling.evaluation.statistics import Interval
@@ -44,6 +46,39 @@ def test_pictures_are_written_whole(tmp_path: Path) -> None:
     for path in made:
         assert path is not None and path.read_bytes().startswith(b"\x89PNG")
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_method_has_one_colour_in_every_panel_and_picture(tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("matplotlib")
+    from matplotlib.colors import to_hex
+
+    figures = []
+    monkeypatch.setattr(plots, "_saved", lambda figure, path: figures.append(figure) or path)
+    order = ["first", "mine", "other"]
+    panels = {"box": {"first": [0.1], "other": [0.2]}, "point1": {"other": [0.5], "late": [0.4]}}
+    draw_boxes(panels, tmp_path / "b.png", order)
+    draw_robustness(scores(), tmp_path / "r.png", order)
+    draw_cost([Priced("other", Interval(0.5, 0.4, 0.7), 12.0, None)], tmp_path / "c.png",
+              methods=order)  # fmt: skip
+    boxes, lines, dots = figures
+    found = [[to_hex(box.get_facecolor()).upper() for box in axes.patches] for axes in boxes.axes]
+    assert found == [[COLOURS[0], COLOURS[2]], [COLOURS[2], COLOURS[3]]]
+    assert [line.get_color() for line in lines.axes[0].lines] == [COLOURS[1], COLOURS[2]]
+    assert to_hex(dots.axes[0].collections[-1].get_facecolor()[0]).upper() == COLOURS[2]
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_of_methods_as_fast_as_each_other_are_inside(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    priced = [
+        Priced(name, Interval(0.5, 0.4, 0.7), ms, 1) for name, ms in (("a", 89.1), ("b", 89.9))
+    ]
+    assert draw_cost(priced, tmp_path / "c.png") is not None
+
+
+def test_styles_of_many_methods_differ() -> None:
+    styles = [plots._style(number) for number in range(21)]
+    assert len({(style["color"], style["marker"]) for style in styles}) == 21
 
 
 def test_nothing_to_draw_is_no_picture(tmp_path: Path) -> None:

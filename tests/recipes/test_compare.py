@@ -117,7 +117,10 @@ def test_everything_is_written_and_the_page_is_complete_in_itself(write, out, lo
     assert "ellipse in the box leads 4 methods" in html
     assert "1/4 good one on tiny, seed 0" in said
     latex = (out / "tables.tex").read_text(encoding="utf-8")
-    assert latex.count("toprule") == latex.count("bottomrule") == 4
+    assert (
+        latex.count("toprule") == latex.count("bottomrule") == latex.count("label{tab:tiny-") == 4
+    )
+    assert "\\caption{tiny: Results. Means over images" in latex
     markdown = (out / "tables.md").read_text(encoding="utf-8")
     for text in (html, markdown, latex):
         assert "larger of the two directed 95th percentiles" in text

@@ -44,7 +44,9 @@ class Compound:
     Args:
         rows: averaged over seeds. spread: (protocol, method) -> SD of the mean Dice over seeds.
         folds: mean Dice of every fold, where a store was measured fold by fold.
+        missing: (protocol, method) -> seeds measured and planned, where some are missing.
         costs: by method. damage: change of Dice on damaged pictures, if that was asked for.
+        wrong: scores whose mean Dice and mean IoU contradict each other, those of damaged pictures too.
         pictures: title -> PNG.
     """
 
@@ -56,6 +58,8 @@ class Compound:
     costs: Mapping[str, Cost]
     damage: Table | None = None
     folds: Table | None = None
+    wrong: Sequence[Score] = ()
+    missing: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     pictures: Mapping[str, Path] = field(default_factory=dict)
 
 
@@ -155,9 +159,28 @@ def tables(compound: Compound, reference: str, over: MeanOver) -> list[tuple[str
         ("Clicks", clicks_table(scores, reference, over)),
         ("Without a prompt", automatic(scores)),
         ("Outlines, pixels and lesions", details(scores, reference, over)),
-        ("Cost", cost_table(compound.costs)),
     ]
-    return [(title, table) for title, table in offered if table is not None]
+    note = missing_seeds(compound)
+    shown = [(title, _noted(table, note)) for title, table in offered if table is not None]
+    cost = cost_table(compound.costs)
+    return [*shown, *([("Cost", cost)] if cost else [])]
+
+
+def missing_seeds(compound: Compound) -> str:
+    """Whose means are over fewer seeds than planned, in a sentence; "" if nobody's."""
+    short: dict[tuple[str, tuple[int, int]], list[str]] = {}
+    for (protocol, method), seeds in compound.missing.items():
+        short.setdefault((method, seeds), []).append(protocol)
+    said = []
+    for (method, (found, planned)), protocols in short.items():
+        asked = {score.protocol for score in compound.scores if score.method == method}
+        some = "" if asked <= set(protocols) else f" ({', '.join(map(describe, protocols))})"
+        said.append(f"{method} {found} of {planned}{some}")
+    return f"Seeds that could be measured: {'; '.join(said)}; of the rest all." if said else ""
+
+
+def _noted(table: Table, note: str) -> Table:
+    return replace(table, caption=f"{table.caption} {note}".strip())
 
 
 def cost_table(costs: Mapping[str, Cost]) -> Table | None:
@@ -227,16 +250,30 @@ def page(
     over: MeanOver,
     figures: Sequence[PublishedFigure],
     failures: Sequence[str],
-    provenance: Sequence[tuple[str, str]],
+    provenance: Sequence[Table],
 ) -> list[Section]:
     """The report, from the answer to the small print."""
     published = published_table(figures)
+    wrong = tuple(contradictions(parts))
     return [
+        Section("Figures that cannot be", [Points(wrong)] if wrong else []),
         Section("What could not be measured", [Points(tuple(failures))] if failures else []),
         *(section for part in parts for section in _of_store(part, reference, over)),
         Section("Published figures", [published] if published else []),
         Section("Definitions", [Terms(tuple(DEFINITIONS.items()))]),
-        Section("Provenance", [Table(("What", "Value"), tuple(provenance), text_columns=(0, 1))]),
+        Section("Provenance", provenance),
+    ]
+
+
+def contradictions(parts: Sequence[Compound]) -> list[str]:
+    """A sentence for every score that breaks Jensen's bound: an error somewhere, not a result."""
+    return [
+        f"{score.method} on {part.store}, {describe(score.protocol)}: mean Dice {score.dice.mean:.4f} "
+        f"and mean IoU {score.iou.mean:.4f} contradict each other (Jensen's bound). Don't use these "
+        "numbers; tell us."
+        for part in parts
+        for score in part.wrong
+        if score.dice and score.iou
     ]
 
 
@@ -254,8 +291,28 @@ def answer(parts: Sequence[Compound], reference: str) -> str:
             f"{part.store}: {best.method} leads {len(ranked)} methods with a mean Dice of "
             f"{dice.mean:.3f} ({dice.low:.3f} to {dice.high:.3f}, {first})."
         )
-    tail = f" Every method is tested against {reference}." if said and reference else ""
+    tail = f" The others are tested against {reference}." if any(p.tests for p in parts) else ""
     return (" ".join(said) or "Nothing could be measured.") + tail
+
+
+def untested(parts: Sequence[Compound], reference: str) -> list[str]:
+    """Sentences: under which prompts nothing is tested, for the reference has no answers there."""
+    gaps: dict[tuple[str, ...], list[str]] = {}
+    for part in parts:
+        methods: dict[str, set[str]] = {}
+        for score in part.scores:
+            if score.n:
+                methods.setdefault(score.protocol, set()).add(score.method)
+        lacking = tuple(name for name, those in methods.items() if reference not in those)
+        if lacking:
+            every = len(lacking) == len(methods)
+            gaps.setdefault(() if every else lacking, []).append(part.store)
+    return [
+        f"{reference} has no answer "
+        + (f"under {', '.join(map(describe, lacking))} " if lacking else "")
+        + f"on {', '.join(stores)}: there, nothing is tested against it."
+        for lacking, stores in gaps.items()
+    ]
 
 
 def _of_store(part: Compound, reference: str, over: MeanOver) -> list[Section]:

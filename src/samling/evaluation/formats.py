@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 
 from samling.evaluation.report import Table
@@ -26,8 +27,12 @@ def markdown(table: Table) -> str:
     return "\n".join(lines) + "\n" + (f"\n{table.caption}\n" if table.caption else "")
 
 
-def latex(table: Table) -> str:
-    """A table for LaTeX with the package booktabs; every text is escaped."""
+def latex(table: Table, title: str = "") -> str:
+    """A table for LaTeX with the package booktabs; every text is escaped.
+
+    Args:
+        title: stands in the caption, before the table's own; its words are the label, `tab:...`.
+    """
     columns = "".join("l" if i in table.text_columns else "r" for i in range(len(table.header)))
     body = []
     for index, row in enumerate(table.rows):
@@ -35,13 +40,24 @@ def latex(table: Table) -> str:
         if index in table.strong:
             cells = [f"\\textbf{{{cell}}}" if cell else cell for cell in cells]
         body.append(" & ".join(cells) + r" \\")
-    caption = [f"\\caption{{{_escaped(table.caption)}}}"] if table.caption else []
+    words = " ".join(text for text in (title and f"{title}.", table.caption) if text)
+    caption = [f"\\caption{{{_escaped(words)}}}"] if words else []
+    caption += [f"\\label{{tab:{slug(title)}}}"] if title else []
     lines = [
         r"\begin{table}", r"\centering", *caption, f"\\begin{{tabular}}{{{columns}}}", r"\toprule",
         " & ".join(_escaped(cell) for cell in table.header) + r" \\", r"\midrule", *body,
         r"\bottomrule", r"\end{tabular}", r"\end{table}",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def slug(title: str) -> str:
+    """A title as a name of files and labels.
+
+    >>> slug("BUSI: On damaged pictures")
+    'busi-on-damaged-pictures'
+    """
+    return re.sub(r"\W+", "-", title.lower()).strip("-")
 
 
 def csv_text(table: Table) -> str:

@@ -1,6 +1,6 @@
 """Plots of an evaluation: Dice against jitter, box plots, accuracy against cost; as PNG."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log10
 from pathlib import Path
@@ -36,48 +36,61 @@ def jitter_curves(scores: Sequence[Score]) -> dict[str, list[tuple[int, Interval
     }
 
 
-def draw_robustness(scores: Sequence[Score], path: Path) -> Path | None:
-    """Dice against the jitter of the box with 95% bands; None if fewer than two levels were asked."""
+def draw_robustness(
+    scores: Sequence[Score], path: Path, methods: Sequence[str] = ()
+) -> Path | None:
+    """Dice against the jitter of the box with 95% bands; None if fewer than two levels were asked.
+
+    Args:
+        methods: an order that gives each its colour, the same in all pictures that are given it.
+    """
     curves = jitter_curves(scores)
     if not curves:
         return None
     figure, axes = _figure(7.5, 4.2)
-    for number, (method, points) in enumerate(curves.items()):
-        _plot_band(axes, points, method, number)
+    numbers = _numbers(methods, curves)
+    for method, points in curves.items():
+        _plot_band(axes, points, method, numbers[method])
     axes.set(xlabel="each side of the box moved by up to ± %", ylabel="mean Dice")
     axes.set_xticks(sorted({level for points in curves.values() for level, _ in points}))
     axes.legend(frameon=False, fontsize=9)
     return _saved(figure, path)
 
 
-def draw_boxes(values: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> Path | None:
+def draw_boxes(
+    values: Mapping[str, Mapping[str, Sequence[float]]], path: Path, methods: Sequence[str] = ()
+) -> Path | None:
     """Box plots of Dice per image: a panel per protocol, a box per method; None without values.
 
     Args:
         values: protocol -> method -> Dice of every image. Box: quartiles; line: median; whiskers:
             5th and 95th percentile; triangle: mean; dots: images beyond the whiskers.
         path: PNG to write.
+        methods: an order that gives each its colour, as in `draw_robustness`.
     """
-    shown = {protocol: methods for protocol, methods in values.items() if methods}
+    shown = {protocol: answered for protocol, answered in values.items() if answered}
     if not shown:
         return None
-    most = max(len(methods) for methods in shown.values())
-    figure, grid = _figure(8.5, (0.42 * most + 0.9) * len(shown), rows=len(shown))
-    panels = grid if len(shown) > 1 else [grid]
-    for axes, (protocol, methods) in zip(panels, shown.items(), strict=True):
+    numbers = _numbers(methods, (method for answered in shown.values() for method in answered))
+    heights = [0.42 * len(answered) + 0.9 for answered in shown.values()]
+    figure, _ = _figure(8.5, sum(heights), rows=len(shown))
+    figure.axes[0].get_gridspec().set_height_ratios(heights)
+    for axes, (protocol, answered) in zip(figure.axes, shown.items(), strict=True):
         drawn = axes.boxplot(
-            list(methods.values()),
+            list(answered.values()),
             orientation="horizontal",
             whis=(5, 95),
             showmeans=True,
             widths=0.6,
             patch_artist=True,
-            tick_labels=list(methods),
+            tick_labels=list(answered),
             flierprops={"markersize": 3},
             medianprops={"color": "black"},
+            meanprops={"markerfacecolor": "white", "markeredgecolor": "black"},
         )
-        for number, box in enumerate(drawn["boxes"]):
-            box.set(facecolor=COLOURS[number % len(COLOURS)], alpha=0.55)
+        for method, box in zip(answered, drawn["boxes"], strict=True):
+            again = numbers[method] >= len(COLOURS)
+            box.set(facecolor=_style(numbers[method])["color"], alpha=0.55, hatch="//" * again)
         axes.set(title=describe(protocol), xlabel="Dice", xlim=(-0.02, 1.02))
         axes.invert_yaxis()
     return _saved(figure, path)
@@ -93,22 +106,31 @@ class Priced:
     parameters: int | None
 
 
-def draw_cost(points: Sequence[Priced], path: Path, title: str = "") -> Path | None:
+def draw_cost(
+    points: Sequence[Priced], path: Path, title: str = "", methods: Sequence[str] = ()
+) -> Path | None:
     """Mean Dice against milliseconds per image (logarithmic); None without any point.
 
     The area of a dot grows with the square root of the number of parameters.
+
+    Args:
+        methods: an order that gives each its colour, as in `draw_robustness`.
     """
     if not points:
         return None
     figure, axes = _figure(7.5, 4.4)
-    for number, point in enumerate(points):
+    numbers = _numbers(methods, (point.method for point in points))
+    for point in points:
         error = [[point.dice.mean - point.dice.low], [point.dice.high - point.dice.mean]]
-        colour = COLOURS[number % len(COLOURS)]
+        colour = _style(numbers[point.method])["color"]
         axes.errorbar(point.ms, point.dice.mean, yerr=error, color=colour, linewidth=1.2)
         size = 30 + 20 * ((point.parameters or 0) / 1e6) ** 0.5
         axes.scatter(point.ms, point.dice.mean, s=size, color=colour, alpha=0.7, zorder=3)
     axes.set_xscale("log")
     axes.margins(x=0.2)
+    times = [point.ms for point in points]
+    low, high = axes.get_xlim()  # of nearly equal times a tiny range: names would lie far outside
+    axes.set_xlim(min(low, min(times) / 2), max(high, 2 * max(times)))
     _name_points(axes, points)
     axes.set(title=title, xlabel="ms per image (one prompt)", ylabel="mean Dice")
     return _saved(figure, path)
@@ -134,10 +156,15 @@ def _name_points(axes: Any, points: Sequence[Priced]) -> None:
         )
 
 
-def draw_damage(rows: Sequence[Row], path: Path, over: MeanOver = "image") -> Path | None:
+def draw_damage(
+    rows: Sequence[Row], path: Path, over: MeanOver = "image", methods: Sequence[str] = ()
+) -> Path | None:
     """Change of Dice at each level of a damage, a panel each, with 95% bands; None if none was asked for.
 
     Of several prompts the first that was damaged is shown; the table has all.
+
+    Args:
+        methods: an order that gives each its colour, as in `draw_robustness`.
     """
     found = changes(rows, over)
     if not found:
@@ -146,15 +173,16 @@ def draw_damage(rows: Sequence[Row], path: Path, over: MeanOver = "image") -> Pa
     names = list(dict.fromkeys(name for _, prompt, name in found if prompt == first))
     height, columns = -(-len(names) // 4), min(4, len(names))
     figure, _ = _figure(1.5 + 2.2 * columns, 2.2 * height + 0.9, height, columns)
-    methods = list(dict.fromkeys(method for method, _, _ in found))
+    shown = list(dict.fromkeys(method for method, _, _ in found))
+    numbers = _numbers(methods, shown)
     for axes, name in zip(figure.axes, names, strict=False):
-        for number, method in enumerate(methods):
+        for method in shown:
             levels = found.get((method, first, name), {})
             points = [
                 (level, Interval(100 * c.mean, 100 * c.low, 100 * c.high))
                 for level, c in levels.items()
             ]
-            _plot_band(axes, points, method, number)
+            _plot_band(axes, points, method, numbers[method])
         axes.set(title=name, xticks=range(4))
     for axes in figure.axes[len(names) :]:
         axes.remove()
@@ -164,7 +192,7 @@ def draw_damage(rows: Sequence[Row], path: Path, over: MeanOver = "image") -> Pa
         axes.set_ylim(low, high)
     figure.supxlabel(f"level of damage, {describe(first)}")
     figure.supylabel("change in points of Dice")
-    _legend_above(figure, len(methods))
+    _legend_above(figure, len(shown))
     return _saved(figure, path)
 
 
@@ -225,8 +253,15 @@ def _plot_band(axes: Any, points: Sequence[tuple[int, Interval]], label: str, nu
     axes.fill_between(levels, low, high, color=style["color"], alpha=0.12, linewidth=0)
 
 
+def _numbers(methods: Sequence[str], shown: Iterable[str]) -> dict[str, int]:
+    """Method -> number of its style: its place in an order, after that whoever is not there."""
+    return {name: number for number, name in enumerate(dict.fromkeys([*methods, *shown]))}
+
+
 def _style(number: int) -> dict[str, Any]:
-    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    """Colour and marker; where colours begin anew, markers do not."""
+    colour = COLOURS[number % len(COLOURS)]
+    marker = MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
     return {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.6}
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 3
 """Raise it when a metric, a protocol or a baseline changes: then every cell is measured again."""
+CARD = {"name", "base", "prompts", "licence"}
+"""What a page says of a model, beside its training sets and the hash of its base."""
 Progress = Callable[[str], None]
 Shown = tuple[NDArray[np.bool_], list[Prompt]]
 
@@ -77,6 +79,8 @@ class Measured:
         seconds: it took, all protocols together.
         trained_on: names of the sets that the model was trained on; None: the cell does not know yet.
         base_sha256: of the model's card; None: the cell does not know yet.
+        card: more of it, see `CARD`; None: the cell was measured before it was kept.
+        weights: fingerprints of the models behind it.
     """
 
     rows: dict[str, list[Row]]
@@ -85,6 +89,8 @@ class Measured:
     seconds: float = 0.0
     trained_on: tuple[str, ...] | None = None
     base_sha256: str | None = None
+    card: dict[str, Any] | None = None
+    weights: tuple[str, ...] = ()
 
     def answer(self, protocol: str, id: str) -> Shown | None:
         """Mask and prompts of a shown image; None if the method gave no answer."""
@@ -104,8 +110,16 @@ def together(parts: Sequence[Measured]) -> Measured:
         for protocol, images in part.shown.items():
             shown.setdefault(protocol, {}).update(images)
     sets = {name: None for part in parts for name in part.trained_on or ()}
-    seconds = sum(part.seconds for part in parts)
-    return Measured(rows, shown, parts[0].cost, seconds, tuple(sets), parts[0].base_sha256)
+    return Measured(
+        rows=rows,
+        shown=shown,
+        cost=parts[0].cost,
+        seconds=sum(part.seconds for part in parts),
+        trained_on=tuple(sets),
+        base_sha256=parts[0].base_sha256,
+        card=parts[0].card,
+        weights=tuple(weights for part in parts for weights in part.weights),
+    )
 
 
 def measure_cell(
@@ -132,12 +146,14 @@ def measure_cell(
     """
     key, path = _key(cell, store, part), folder / cell.file
     found = _read(path, key)
+    found.weights = (key["model"],)
     missing = [name for name in cell.protocols if name not in found.rows]
     if not missing and None not in (found.trained_on, found.base_sha256):
         return found
     segmenter = load()
     found.trained_on = segmenter.card.trained_on
     found.base_sha256 = segmenter.card.base_sha256
+    found.card = segmenter.card.model_dump(mode="json", include=CARD)
     if not missing:  # a cell from before this was kept
         _write(path, key, found)
         return found
@@ -204,7 +220,9 @@ def _read(path: Path, key: dict[str, Any]) -> Measured:
     known = content.get("trained_on")
     trained_on = None if known is None else tuple(known)
     base = content.get("base_sha256")
-    return Measured(rows, content["shown"], cost, content["seconds"], trained_on, base)
+    return Measured(
+        rows, content["shown"], cost, content["seconds"], trained_on, base, content.get("card")
+    )
 
 
 def _write(path: Path, key: dict[str, Any], found: Measured) -> None:
@@ -216,6 +234,7 @@ def _write(path: Path, key: dict[str, Any], found: Measured) -> None:
         "seconds": found.seconds,
         "trained_on": found.trained_on,
         "base_sha256": found.base_sha256,
+        "card": found.card,
     }
     write_text(path, json.dumps(content, allow_nan=False) + "\n")
 

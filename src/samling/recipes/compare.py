@@ -17,6 +17,7 @@ from samling.evaluation.comparison import (
     ROBUSTNESS,
     Compound,
     answer,
+    contradictions,
     counts_over_seeds,
     dice_values,
     fold_table,
@@ -25,11 +26,12 @@ from samling.evaluation.comparison import (
     published_table,
     seed_spread,
     tables,
+    untested,
 )
 from samling.evaluation.cost import Cost
 from samling.evaluation.damage import divided
 from samling.evaluation.drop import drop_table
-from samling.evaluation.formats import csv_text, latex, markdown
+from samling.evaluation.formats import csv_text, latex, markdown, slug
 from samling.evaluation.matrix import drawn_by_lot, write_matrix
 from samling.evaluation.paired import compare_methods, corrected
 from samling.evaluation.plots import Priced, draw_boxes, draw_cost, draw_damage, draw_robustness
@@ -37,6 +39,7 @@ from samling.evaluation.protocols import expand
 from samling.evaluation.report import write_report
 from samling.evaluation.run import Row
 from samling.evaluation.tables import summarise, undamaged, write_values
+from samling.recipes.provenance import Data, data_of, methods_of, provenance, without_folders
 from samling.recipes.sweep import Grid, Load, Progress, Sweep
 from samling.training.log import environment
 
@@ -95,8 +98,10 @@ def compare(
     reference = settings.reference or [*settings.methods, *settings.baselines][0]
     parts = [_compound(name, sweep, grid, reference) for name in sweep.parts]
     parts = _one_family(parts)
-    caveats = [*settings.notes, *sweep.caveats(grid)]
-    report = _write(parts, settings, reference, grid, failures, caveats, out)
+    caveats = [*untested(parts, reference), *settings.notes, *sweep.caveats(grid)]
+    for text in contradictions(parts):
+        say(text)
+    report = _write(parts, sweep, reference, grid, failures, caveats)
     return Summary(report, tuple(failures))
 
 
@@ -118,18 +123,19 @@ def _compound(name: str, sweep: Sweep, grid: Grid, reference: str) -> Compound:
     all_rows = rows
     rows = [row for row in rows if not divided(row.protocol)[1]]
     first = next(iter(order))
-    slug = re.sub(r"\W+", "-", name)
+    safe = re.sub(r"\W+", "-", name)
     priced = [
         Priced(s.method, s.dice, costs[s.method].ms, costs[s.method].parameters)
         for s in scores
         if s.protocol == first and s.dice and s.method in costs
     ]
+    methods = [*plan.methods, *plan.baselines]  # each has one colour on the whole page
     drawn = {
-        DAMAGE: draw_damage(all_rows, out / f"damage_{slug}.png", plan.mean),
-        ROBUSTNESS: draw_robustness(scores, out / f"robustness_{slug}.png"),
-        BOXES: draw_boxes(dice_values(rows), out / f"boxes_{slug}.png"),
-        COST: draw_cost(priced, out / f"cost_{slug}.png"),
-        MATRIX: _matrix(name, sweep, grid, out / f"overlays_{slug}.png"),
+        DAMAGE: draw_damage(all_rows, out / f"damage_{safe}.png", plan.mean, methods),
+        ROBUSTNESS: draw_robustness(scores, out / f"robustness_{safe}.png", methods),
+        BOXES: draw_boxes(dice_values(rows), out / f"boxes_{safe}.png", methods),
+        COST: draw_cost(priced, out / f"cost_{safe}.png", methods=methods),
+        MATRIX: _matrix(name, sweep, grid, out / f"overlays_{safe}.png"),
     }
     return Compound(
         store=name,
@@ -140,8 +146,26 @@ def _compound(name: str, sweep: Sweep, grid: Grid, reference: str) -> Compound:
         folds=fold_table(rows, sweep.folds(name)),
         costs=costs,
         damage=drop_table(all_rows, plan.mean),
+        missing=_missing_seeds(name, sweep, grid),
+        wrong=[score for score in every if not score.consistent],
         pictures={title: path for title, path in drawn.items() if path is not None},
     )
+
+
+def _missing_seeds(name: str, sweep: Sweep, grid: Grid) -> dict[tuple[str, str], tuple[int, int]]:
+    """(protocol, method) -> seeds measured and planned, where a cell failed but not all did."""
+    planned: dict[tuple[str, str], set[int]] = {}
+    for cell in sweep.cells:
+        for protocol in cell.protocols if cell.store == name else ():
+            planned.setdefault((protocol, cell.method), set()).add(cell.seed)
+    answered = {
+        (protocol, method, seed)
+        for (where, method, seed), found in grid.items()
+        for protocol, rows in found.rows.items()
+        if where == name and rows
+    }
+    found = {key: sum((*key, seed) in answered for seed in seeds) for key, seeds in planned.items()}
+    return {key: (n, len(planned[key])) for key, n in found.items() if 0 < n < len(planned[key])}
 
 
 def _matrix(name: str, sweep: Sweep, grid: Grid, path: Path) -> Path | None:
@@ -166,13 +190,14 @@ def _one_family(parts: Sequence[Compound]) -> list[Compound]:
 
 def _write(
     parts: Sequence[Compound],
-    plan: ComparePlan,
+    sweep: Sweep,
     reference: str,
     grid: Grid,
     failures: list[str],
     caveats: list[str],
-    out: Path,
 ) -> Path:
+    plan, out = sweep.plan, sweep.out
+    failures = [without_folders(text) for text in failures]
     names = ["store", "seed", *(item.name for item in fields(Row))]
     write_values(
         out / "results.csv",
@@ -190,50 +215,46 @@ def _write(
         named.append(("Published figures", published))
     text = "\n".join(f"## {title}\n\n{markdown(table)}" for title, table in named)
     missing = "".join(f"- not measured: {failure}\n" for failure in failures)
-    warning = "".join(f"{caveat}\n\n" for caveat in caveats)
+    wrong = contradictions(parts)
+    warning = "".join(f"{text}\n\n" for text in (*wrong, *caveats))
     write_text(out / "tables.md", f"# {plan.name}\n\n{warning}{text}\n{missing}")
-    write_text(
-        out / "tables.tex", "\n".join(f"% {title}\n{latex(table)}" for title, table in named)
-    )
+    write_text(out / "tables.tex", "\n".join(latex(table, title) for title, table in named))
     for title, table in named:
-        slug = re.sub(r"\W+", "-", title.lower()).strip("-")
-        write_text(out / f"table_{slug}.csv", csv_text(table))
-    machine = environment()
-    _write_json(out / "comparison.json", parts, plan, failures, caveats, machine)
-    sections = page(
-        parts, reference, plan.mean, plan.published, failures, _provenance(plan, grid, machine)
-    )
+        write_text(out / f"table_{slug(title)}.csv", csv_text(table))
+    machine, data, methods = environment(), data_of(sweep), methods_of(grid)
+    about = {"failures": failures, "caveats": caveats, "methods": [asdict(one) for one in methods]}
+    _write_json(out / "comparison.json", parts, plan, data, about | {"environment": machine})
+    made = provenance(sweep, grid, data, methods, machine)
+    sections = page(parts, reference, plan.mean, plan.published, failures, made)
     footer = "Made by samling compare. Research software, not a medical device."
-    lead = " ".join([answer(parts, reference), *caveats])
-    return write_report(out / "report.html", plan.name, lead, sections, footer=footer)
+    return write_report(
+        out / "report.html", plan.name, _lead(parts, reference, caveats), sections, footer=footer
+    )
 
 
-def _provenance(plan: ComparePlan, grid: Grid, machine: dict[str, Any]) -> list[tuple[str, str]]:
-    seconds = sum(found.seconds for found in grid.values())
-    folds = f" part of each of {plan.folds} folds" if plan.folds else ""
-    return [
-        ("Split", f"{plan.split}{folds}"),
-        ("Seeds", ", ".join(map(str, plan.seeds))),
-        ("Cells measured", f"{len(grid)}, {seconds / 60:.1f} minutes in all"),
-        ("Machine", f"{machine['machine']}, Python {machine['python']}"),
-        ("Versions", ", ".join(f"{k} {v}" for k, v in machine["versions"].items() if v)),
-        ("Commit", machine["git_commit"] or "unknown"),
-    ]
+def _lead(parts: Sequence[Compound], reference: str, caveats: Sequence[str]) -> str:
+    said = [answer(parts, reference), *caveats]
+    if any(part.wrong for part in parts):
+        said.insert(0, "Some figures below cannot be: don't use this page before they are mended.")
+    return " ".join(said)
 
 
 def _write_json(
     path: Path,
     parts: Sequence[Compound],
     plan: ComparePlan,
-    failures: list[str],
-    caveats: list[str],
-    machine: dict[str, Any],
+    data: Sequence[Data],
+    about: dict[str, Any],
 ) -> None:
+    asked = plan.model_dump(mode="json")
+    for places in (asked["stores"], asked["methods"]):
+        places.update({name: without_folders(place) for name, place in places.items()})
     content = {
         "schema": 1,
-        "plan": plan.model_dump(mode="json"),
+        "plan": asked,
         "stores": {
             part.store: {
+                "data": [asdict(one) for one in data if one.data == part.store],
                 "scores": [asdict(score) for score in part.scores],
                 "paired_tests": [asdict(test) for test in part.tests],
                 "costs": {method: asdict(cost) for method, cost in part.costs.items()},
@@ -241,11 +262,17 @@ def _write_json(
                     {"protocol": protocol, "method": method, "deviation": value}
                     for (protocol, method), value in part.spread.items()
                 ],
+                "seeds_missing": [
+                    {"protocol": protocol, "method": method, "measured": n, "planned": planned}
+                    for (protocol, method), (n, planned) in part.missing.items()
+                ],
             }
             for part in parts
         },
-        "failures": failures,
-        "caveats": caveats,
-        "environment": machine,
+        "contradictions": [
+            {"store": part.store, "method": score.method, "protocol": score.protocol}
+            for part in parts
+            for score in part.wrong
+        ],
     }
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(content | about, indent=2, allow_nan=False) + "\n")
