@@ -22,6 +22,7 @@ from samling.recipes.load import load
 from samling.recipes.predict_volume import VolumeOptions, is_volume, predict_volume
 from samling.recipes.progress import track
 from samling.recipes.prompt_source import Asked, PromptSource, prompt_source
+from samling.recipes.remarks import on_nothing, on_sureness
 
 FRAMES_AT_MOST = 1_000
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -128,6 +129,9 @@ def predict(
     run.volumes(volumes)
     if not run.done:
         raise _nothing_usable(failed)
+    if any(path in files for path in run.done):
+        notes += on_sureness(loaded.card, options.window)
+    notes += on_nothing(sum(row["object"] == 0 for row in results.rows))
     reasons = tuple((path, _named(path, error)) for path, error in failed)
     return PredictSummary(out, tuple(run.done), reasons, run.objects, tuple(notes))
 
@@ -245,13 +249,20 @@ class Run:
             from samling.data.readers.dicom import read_frames
 
             planes = read_frames(path)
-        found = 0
+        found, calibration = 0, self.segmenter.card.calibration
         drawn: list[NDArray[np.uint8]] = []
         for frame, plane in enumerate(planes):
             objects = _predict_plane(self.segmenter, path, plane, asked)
             number = None if first.frames == 1 else frame
             self.results.add(
-                path, plane.pixels, objects, spacing_mm=plane.spacing_mm, frame=number, stem=stem
+                path,
+                plane.pixels,
+                objects,
+                spacing_mm=plane.spacing_mm,
+                frame=number,
+                stem=stem,
+                asked=bool(asked),
+                nothing=None if calibration is None else calibration.nothing,
             )
             found += len(objects)
             self.notes += _expectations(path, number, objects)
