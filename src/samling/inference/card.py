@@ -96,6 +96,12 @@ class Card(BaseModel):
         """Kinds of prompt that begin a question, the one that a temperature is fitted to first."""
         return tuple(kind for kind in _ASKED if kind in self.prompts)
 
+    def temperature(self, kind: PromptKind) -> float:
+        """Of the logits that answer a kind of prompt; 1 for all but the one it was fitted to."""
+        if self.calibration is None or (kind,) != self.asked_kinds[:1]:
+            return 1.0
+        return self.calibration.temperature
+
     @property
     def intensity_steps(self) -> Intensity:
         """What is done to values before the network sees them."""

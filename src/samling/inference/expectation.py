@@ -55,7 +55,8 @@ class Calibration(BaseModel):
 
     Args:
         level: share of images whose Dice lies in the interval.
-        temperature: logits are divided by it to become probabilities.
+        temperature: logits of the first of the card's `asked_kinds` are divided by it to become
+            probabilities.
         store, split_hash: of the images it was fitted to; of several with + between.
         curves: by kind of prompt, and of `NOTHING`. What is not here is not promised.
     """

@@ -224,8 +224,8 @@ def _expected(expected: Expected | None, reason: str) -> dict[str, object]:
     if expected is None:
         return {"look": "yes", "reason": reason} if reason == NOTHING_FOUND else {}
     dice, low, high = (f"{value:.3f}" for value in expected)
-    said = {"expected_dice": dice, "expected_low": low, "expected_high": high, "look": "no"}
-    return said | {"look": "yes", "reason": reason} if expected.look else said
+    said: dict[str, object] = {"expected_dice": dice, "expected_low": low, "expected_high": high}
+    return said | ({"look": "yes", "reason": reason} if expected.look else {"look": "no"})
 
 
 def _rounded(value: float | None) -> str | None:

@@ -269,9 +269,7 @@ class Segmenter:
                 logits, _ = self.decode_zoomed(encoded, prompt)
             else:
                 logits = self.decode(encoded, [prompt])[0][0]
-            np.maximum(whole, logits, out=whole)
-        calibration = self.card.calibration
-        whole /= 1.0 if calibration is None else calibration.temperature
+            np.maximum(whole, logits / self.card.temperature(_kinds(prompt)[0]), out=whole)
         return 1.0 / (1.0 + np.exp(-whole.clip(-60, 60)))
 
     def check(self, prompts: Sequence[Prompt], size: tuple[int, int]) -> None:

@@ -113,7 +113,7 @@ def predict(
         out, [*files, *(path / "slice" if path.is_dir() else path for path in volumes)]
     )
     loaded = load(model, options.runtime)
-    notes += options.notes_on(loaded.card)
+    notes += options.notes_on(loaded.card) + on_sureness(loaded.card, options.window) * bool(files)
     segmenter = options.windowed(loaded)
     others = tuple(options.windowed(load(name)) for name in options.others)
     options = replace(options, volume=replace(options.volume, others=others))
@@ -129,9 +129,6 @@ def predict(
     run.volumes(volumes)
     if not run.done:
         raise _nothing_usable(failed)
-    if any(path in files for path in run.done):
-        notes += on_sureness(loaded.card, options.window)
-    notes += on_nothing(sum(row["object"] == 0 for row in results.rows))
     reasons = tuple((path, _named(path, error)) for path, error in failed)
     return PredictSummary(out, tuple(run.done), reasons, run.objects, tuple(notes))
 
@@ -201,6 +198,7 @@ class Run:
         finally:
             if len(self.done) > before:
                 self.results.write_table()
+        self.notes += on_nothing(sum(row["object"] == 0 for row in self.results.rows))
 
     def volumes(self, volumes: Sequence[Path]) -> None:
         """Volumes, with a table of their own."""
