@@ -38,7 +38,8 @@ def main() -> None:
     print(f"| prompt | objects | coverage, nominal {given.level:.2f} | SD of halves | mean width |")
     print("| --- | --- | --- | --- | --- |")
     for kind, protocol in NAMES.items():
-        if own := half.of(kind):
+        own = half.of(kind)
+        if len({item.group for item in own}) > 1:
             shares, widths = _coverage(own, given.level)
             print(f"| {protocol} | {len(own)} | {np.mean(shares):.3f} | {np.std(shares):.3f} | "
                   f"{np.mean(widths):.2f} |")  # fmt: skip

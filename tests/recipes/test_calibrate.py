@@ -178,6 +178,27 @@ def test_lesions_that_were_missed_without_an_answer_are_counted(tmp_path) -> Non
     assert "nothing on 10 of 20 images; 4 of these hold 8 lesions" in page(report, "box")
 
 
+def test_a_set_of_one_patient_is_said_not_to_be_checked(tmp_path) -> None:
+    one, other = (replace(answer, store="other") for answer in answers("box", 2))
+    report = check(
+        fitted(box=NARROW), half([one, other]), half(answers("box", 25, dice=0.2)), tmp_path
+    )
+    said = sentences(report)
+    assert "other: in the half that fits alone, so not checked." in said
+    assert any(text.startswith("jitter10 in s alone: coverage 0.000") for text in said)
+
+
+def test_a_temperature_that_does_not_help_is_not_installed(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(scale=2, size=20_000)
+    right = rng.random(20_000) < 1 / (1 + np.exp(-logits))
+    for stretched, helps in ((logits, False), (2 * logits, True)):
+        found = fitted().model_copy(update={"temperature": 2.0})
+        report = check(found, half(), Half([], [stretched], [right]), tmp_path)
+        assert report["temperature_installed"] == helps
+        assert any("temperature does not help" in text for text in sentences(report)) != helps
+
+
 class Blind:
     """A model that finds nothing by itself and fills the whole image where it is asked about a box."""
 

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -84,10 +84,14 @@ def calibrate(
         say(sentence)
     write_text(out / "calibration.json", json.dumps(report, indent=2) + "\n")
     write_text(out / "calibration.md", page(report, card.asked_kinds[0]))
-    holds = {kind: c for kind, c in found.curves.items() if report["kinds"][kind]["installed"]}
-    installed = {"calibration": found.model_copy(update={"curves": holds})}
-    Card.read(path).model_copy(update=installed).save(path)
+    Card.read(path).model_copy(update={"calibration": _what_holds(found, report)}).save(path)
     return out / "calibration.md"
+
+
+def _what_holds(found: Calibration, report: dict[str, Any]) -> Calibration:
+    curves = {kind: c for kind, c in found.curves.items() if report["kinds"][kind]["installed"]}
+    temperature = found.temperature if report["temperature_installed"] else 1.0
+    return found.model_copy(update={"curves": curves, "temperature": temperature})
 
 
 def _part(path: Path, card: Card, model: Path, say: Progress) -> Part:

@@ -14,6 +14,7 @@ from samling.inference.expectation import LOOK_BELOW, NOTHING, Calibration, Curv
 PROTOCOLS = {"box": "jitter10", "points": "point1", "automatic": "auto"}
 """As people prompt: nobody's box is tight."""
 NAMES = PROTOCOLS | {NOTHING: "auto, nothing found"}
+BEFORE, AFTER = "pixels, before", "pixels, after"
 ENOUGH = 20
 """Objects of a kind of prompt that its coverage is checked on, below which it says little."""
 
@@ -72,14 +73,16 @@ def check(found: Calibration, fitted: Half, checked: Half, out: Path) -> dict[st
     pixels = {}
     if checked.logits:
         logits, labels = np.concatenate(checked.logits), np.concatenate(checked.labels)
-        for name, t in (("pixels, before", 1.0), ("pixels, after", found.temperature)):
+        for name, t in ((BEFORE, 1.0), (AFTER, found.temperature)):
             diagrams[name] = reliability(1 / (1 + np.exp(-logits / t)), labels)
             pixels[name] = diagrams[name].error
     draw_reliability(diagrams, out / "reliability.png")
     draw_risk(risks, out / "risk_coverage.png")
-    about = found.model_dump(mode="json", exclude={"curves"})
-    sets = _by_store(found, checked)
-    nothing = _missed([*fitted.answers, *checked.answers])
+    about: dict[str, Any] = found.model_dump(mode="json", exclude={"curves"})
+    # of pixels that it did not see: what does not help there is not used
+    about["temperature_installed"] = not pixels or pixels[AFTER] < pixels[BEFORE]
+    every = [*fitted.answers, *checked.answers]
+    sets, nothing = _by_store(found, every, checked), _missed(every)
     return {"kinds": kinds, "stores": sets, "nothing_found": nothing, "pixels": pixels} | about
 
 
@@ -119,9 +122,11 @@ def _verdict(kind: str, coverage: Coverage, level: float) -> str:
     return f"{said}: the intervals are wider than they need be." if wide else ""
 
 
-def _by_store(found: Calibration, half: Half) -> dict[str, dict[str, Any]]:
-    """The same coverage in each data set alone, where there are several."""
-    names = list(dict.fromkeys(item.store for item in half.answers))
+def _by_store(
+    found: Calibration, answers: Sequence[Answered], half: Half
+) -> dict[str, dict[str, Any]]:
+    """The same coverage in each data set alone, where there are several; a set of one group has none."""
+    names = list(dict.fromkeys(item.store for item in answers))
     sets: dict[str, dict[str, Any]] = {name: {} for name in names if len(names) > 1}
     for name, kinds in sets.items():
         for kind, curve in found.curves.items():
@@ -148,14 +153,17 @@ def sentences(report: dict[str, Any]) -> list[str]:
     """What a person must read before trusting what was fitted."""
     said = [kind["verdict"] for kind in report["kinds"].values() if kind["verdict"]]
     for name, kinds in report["stores"].items():
+        said += [] if kinds else [f"{name}: in the half that fits alone, so not checked."]
         said += [
             f"{NAMES[kind]} in {name} alone: coverage {v['coverage']:.3f} "
             f"({v['coverage_low']:.2f}-{v['coverage_high']:.2f}): do not rely on it there."
             for kind, v in kinds.items()
             if v["coverage_high"] < report["level"]
         ]
+    if not report["temperature_installed"]:
+        said.append("The temperature does not help on the other half: not installed.")
     missed = report["nothing_found"]
-    if missed["asked"]:
+    if missed["nothing_found"]:
         said.append(
             f"Automatic mode found nothing on {missed['nothing_found']} of {missed['asked']} images; "
             f"{missed['with_a_lesion']} of these hold {missed['lesions_missed']} lesions, missed "
