@@ -118,7 +118,7 @@ class ResultFolder:
         suffix = "" if frame is None else f"_f{frame:03d}"
         own = self.reserve(f"{source.stem}{suffix}", _ENDINGS) if stem is None else None
         name = own or f"{stem}{suffix}"
-        overlay = draw(image, objects)
+        overlay = draw(image, objects, self.classes)
         for path, picture in ((f"{name}.png", mask), (f"{name}_overlay.png", overlay)):
             self.wrote(self.folder / path)  # before it is: who is stopped in between takes it back
             write_png(self.folder / path, picture)

@@ -17,6 +17,7 @@ from samling.evaluation.comparison import (
     ROBUSTNESS,
     Compound,
     answer,
+    counts_over_seeds,
     dice_values,
     fold_table,
     over_seeds,
@@ -27,6 +28,7 @@ from samling.evaluation.comparison import (
 )
 from samling.evaluation.cost import Cost
 from samling.evaluation.damage import divided
+from samling.evaluation.drop import drop_table
 from samling.evaluation.formats import csv_text, latex, markdown
 from samling.evaluation.matrix import drawn_by_lot, write_matrix
 from samling.evaluation.paired import compare_methods, corrected
@@ -34,7 +36,7 @@ from samling.evaluation.plots import Priced, draw_boxes, draw_cost, draw_damage,
 from samling.evaluation.protocols import expand
 from samling.evaluation.report import write_report
 from samling.evaluation.run import Row
-from samling.evaluation.tables import damage_table, summarise, undamaged, write_values
+from samling.evaluation.tables import summarise, undamaged, write_values
 from samling.recipes.sweep import Grid, Load, Progress, Sweep
 from samling.training.log import environment
 
@@ -111,8 +113,9 @@ def _compound(name: str, sweep: Sweep, grid: Grid, reference: str) -> Compound:
                 costs.setdefault(method, found.cost)
     order = {protocol: i for i, protocol in enumerate(expand(plan.prompts))}
     rows = sorted(over_seeds(by_seed), key=lambda row: order[row.protocol])
-    every = summarise(rows, 0, plan.mean)
+    every = counts_over_seeds(summarise(rows, 0, plan.mean), by_seed)
     scores = undamaged(every)
+    all_rows = rows
     rows = [row for row in rows if not divided(row.protocol)[1]]
     first = next(iter(order))
     slug = re.sub(r"\W+", "-", name)
@@ -122,7 +125,7 @@ def _compound(name: str, sweep: Sweep, grid: Grid, reference: str) -> Compound:
         if s.protocol == first and s.dice and s.method in costs
     ]
     drawn = {
-        DAMAGE: draw_damage(every, out / f"damage_{slug}.png"),
+        DAMAGE: draw_damage(all_rows, out / f"damage_{slug}.png", plan.mean),
         ROBUSTNESS: draw_robustness(scores, out / f"robustness_{slug}.png"),
         BOXES: draw_boxes(dice_values(rows), out / f"boxes_{slug}.png"),
         COST: draw_cost(priced, out / f"cost_{slug}.png"),
@@ -136,7 +139,7 @@ def _compound(name: str, sweep: Sweep, grid: Grid, reference: str) -> Compound:
         spread=seed_spread(by_seed),
         folds=fold_table(rows, sweep.folds(name)),
         costs=costs,
-        damage=damage_table(every),
+        damage=drop_table(all_rows, plan.mean),
         pictures={title: path for title, path in drawn.items() if path is not None},
     )
 
