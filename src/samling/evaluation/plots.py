@@ -219,7 +219,8 @@ def draw_reliability(diagrams: Mapping[str, Reliability], path: Path) -> Path:
         label = f"{name} (error {found.error:.3f})"
         axes.plot(found.predicted, found.observed, label=label, **_style(number))
     axes.set(xlabel="predicted", ylabel="observed", xlim=(0, 1), ylim=(0, 1))
-    axes.legend(frameon=False, fontsize=8)
+    if diagrams:
+        axes.legend(frameon=False, fontsize=8)
     return _saved(figure, path)
 
 
@@ -229,7 +230,8 @@ def draw_risk(curves: Mapping[str, tuple[Any, Any]], path: Path) -> Path:
     for number, (name, (share, risk)) in enumerate(curves.items()):
         axes.plot(share, risk, label=name, color=COLOURS[number % len(COLOURS)], linewidth=1.6)
     axes.set(xlabel="share of objects kept, the surest first", ylabel="1 - mean Dice of these")
-    axes.legend(frameon=False, fontsize=9)
+    if curves:
+        axes.legend(frameon=False, fontsize=9)
     return _saved(figure, path)
 
 
