@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The base that comes with samling and every figure of docs/results/base.md. Resumable: run it again.
 #   scripts/base.sh FOLDER_OF_SETS OUT        about two hours and a half on 2 CPU cores
-# What is measured is what ships: the packed, 16-bit weights. `python scripts/pack_base.py OUT --ship` puts them in place.
+# What is measured is what ships: the packed, 16-bit weights. `python scripts/pack_base.py OUT --ship` puts them in place,
+# `python scripts/calibrate_base.py OUT/calibration OUT/stores/{...}.h5` (the trained sets) adds how sure it is.
 set -euo pipefail
 data=$1 out=$2
 mkdir -p "$out/stores"

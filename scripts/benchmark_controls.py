@@ -5,11 +5,12 @@ measuring a network on them must be refused. Shuffled labels: a network that lea
 other images must be no better than the best mask that is the same for every image.
 """
 
+import csv
 import io
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from samling.data.splits import Splits
 from samling.data.store import Store, write_store
 from samling.errors import InputError
 from samling.evaluation.metrics import dice
+from samling.evaluation.statistics import mean_ci
 from samling.recipes.evaluate import evaluate
 from samling.recipes.train import train
 
@@ -73,23 +75,29 @@ def _shuffled(store: Store, out: Path) -> dict[str, Any]:
     settings = ["network.input_size=128", "training.epochs=3", "training.prompts=[automatic]"]
     run = train("unet", [path], out / "runs" / "shuffled", settings)
     report = evaluate(str(run), out / "BUSI.h5", out / "shuffled", "val", ["auto"])
-    content = json.loads((report.parent / "results.json").read_text(encoding="utf-8"))
-    own = next(s for s in content["scores"] if s["method"] == content["method"])
+    shown = [id for id in held if _truth(store, id).any()]
+    with (report.parent / "results.csv").open(encoding="utf-8") as stream:
+        learned = {row["id"]: float(row["dice"]) for row in csv.DictReader(stream)}
+    chance = _best_constant(store, ids, shown)
+    more = [learned[id] - chance[id] for id in shown]
+    difference = mean_ci(more, [store.meta(id).group for id in shown])
     return {
-        "dice_lesions": own["dice_lesions"],
-        "chance": _best_constant(store, ids, [id for id in held if _truth(store, id).any()]),
-        "images": len(held),
+        "dice_lesions": float(np.mean([learned[id] for id in shown])),
+        "chance": float(np.mean(list(chance.values()))),
+        "difference": asdict(difference),
+        "images": len(shown),
     }
 
 
-def _best_constant(store: Store, train: list[str], held: Sequence[str]) -> float:
-    """Mean Dice of the best mask that is the same for every image: all that position can tell."""
+def _best_constant(store: Store, train: list[str], held: Sequence[str]) -> dict[str, float]:
+    """Dice by id of the best mask that is the same for every image: all that position can tell."""
     often = np.mean([_small(store, id) for id in train], axis=0)
-    labels = [_small(store, id) > 0 for id in held]
-    return max(
-        float(np.mean([dice(label, often >= share) for label in labels]))
+    labels = {id: _small(store, id) > 0 for id in held}
+    tried = [
+        {id: dice(label, often >= share) for id, label in labels.items()}
         for share in np.linspace(0.05, 0.6, 12)
-    )
+    ]
+    return max(tried, key=lambda found: sum(found.values()))
 
 
 def _small(store: Store, id: str) -> Any:

@@ -1,6 +1,6 @@
 """The tables of docs/results/benchmark.md from what scripts/benchmark.sh left.
 
-python scripts/benchmark_table.py OUT       every grid that is there
+python scripts/benchmark_table.py OUT       the full grid, or the quick one where that is all there is
 """
 
 import io
@@ -19,7 +19,7 @@ PROTOCOLS = {
     "point1": "one point",
     "auto": "automatic",
 }
-PLANS = {"quick": ["quick"], "full": ["full-BUSI", "full"]}
+PLANS = {"full": ["full-BUSI", "full"], "quick": ["quick"]}
 TRAINED = {
     "quick": ("one network for all six sets", "unet"),
     "full": ("one network per set, BUSI's with three seeds (means over them)", "full-unet-DDTI-0"),
@@ -33,6 +33,7 @@ def main(out: Path) -> None:
         paths = [out / plan / "comparison.json" for plan in plans]
         if all(path.is_file() for path in paths):
             _grid(out, size, [json.loads(path.read_text("utf-8")) for path in paths])
+            break
     _controls(out)
 
 
@@ -70,18 +71,37 @@ def _budget(out: Path, size: str) -> str:
 
 
 def _store(store: str, content: dict[str, Any]) -> None:
+    """One row per method. Columns are of different images where some show no object: each says how many."""
     scores = {(s["method"], s["protocol"]): s for s in content["scores"]}
     methods = list(dict.fromkeys(method for method, _ in scores))
-    counted = max((s["n"] for s in content["scores"]), default=0)
-    print(f"### {store}, {counted} images\n")
-    print(f"| | {' | '.join(PROTOCOLS.values())} | HD95, px, tight box |")
-    print(f"| --- |{' --- |' * (len(PROTOCOLS) + 1)}")
+    sizes = {p: max((s["n"] for s in content["scores"] if s["protocol"] == p), default=0)
+             for p in PROTOCOLS}  # fmt: skip
+    empty = max((s["n_empty"] for s in content["scores"]), default=0)
+    titles = {name: f"{title} ({sizes[name]})" for name, title in PROTOCOLS.items()}
+    if empty:
+        titles["auto"] = (
+            f"automatic, with an object ({sizes['auto'] - empty}) | left empty, of {empty} | "
+            f"automatic, all ({sizes['auto']})"
+        )
+    heads = [*titles.values(), "HD95, px, tight box"]
+    print(
+        f"### {store}\n\n| | {' | '.join(heads)} |\n| --- |{' --- |' * ' | '.join(heads).count('|')} --- |"
+    )
     for method in methods:
-        cells = [_cell(scores.get((method, protocol))) for protocol in PROTOCOLS]
-        found = scores.get((method, "box"), {}).get("hd95_px")
-        cells.append("–" if found is None else f"{found['mean']:.1f}")
-        print(f"| {method} | {' | '.join(cells)} |")
+        cells = {protocol: _cell(scores.get((method, protocol))) for protocol in PROTOCOLS}
+        if empty:
+            cells["auto"] = f"{_apart(scores.get((method, 'auto')))} | {cells['auto']}"
+        hd95 = scores.get((method, "box"), {}).get("hd95_px")
+        last = "–" if hd95 is None else f"{hd95['mean']:.1f}"
+        print(f"| {method} | {' | '.join(cells.values())} | {last} |")
     print()
+
+
+def _apart(score: dict[str, Any] | None) -> str:
+    """Dice where there is an object, and how often nothing was found where there is none."""
+    if score is None or score["dice_lesions"] is None:
+        return "– | –"
+    return f"{score['dice_lesions']:.3f} | {score['n_empty_right']:.3g}"
 
 
 def _spread(content: dict[str, Any]) -> None:
@@ -144,7 +164,13 @@ def _controls(out: Path) -> None:
     print(
         f"- A network that learned from the labels of other images, automatic: Dice {learned:.3f};"
     )
-    print(f"  the best mask that is the same for every image: {chance:.3f}.\n")
+    more = shuffled["difference"]
+    outcome = "at chance" if more["low"] <= 0 <= more["high"] else "NOT AT CHANCE"
+    print(
+        f"  the best mask that is the same for every image: {chance:.3f}; difference on "
+        f"{shuffled['images']} images {more['mean']:+.3f} ({more['low']:+.3f} to {more['high']:+.3f}): "
+        f"**{outcome}**.\n"
+    )
 
 
 if __name__ == "__main__":

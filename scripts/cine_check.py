@@ -37,7 +37,7 @@ def main() -> None:
         options = CineOptions(runtime=given.runtime)
         summary = cine(given.bundle, given.loop, Path(folder) / "once", options=options)
         print(summary, flush=True)
-        slow = summary.frames / summary.seconds < summary.rate
+        slow = summary.frames / summary.seconds < (summary.rate or 0.0)
         looks = long_run(given.bundle, given.loop, given.frames, given.runtime, Path(folder))
     grown = looks[-1] - looks[0]
     print(f"memory grew by {grown:.1f} MB over {given.frames} frames")

@@ -13,7 +13,8 @@ import numpy as np
 from samling.data.store import Store
 from samling.evaluation.calibration import covered, fit_curve
 from samling.inference.segmenter import Segmenter
-from samling.recipes.calibrate import PROTOCOLS, Answered, Half, ask_case
+from samling.recipes.calibrate import ask_case
+from samling.recipes.calibration_report import NAMES, Answered, Half
 from samling.recipes.load import load
 
 ROUNDS = 200
@@ -33,12 +34,12 @@ def main() -> None:
     for store in map(Store.open, given.stores):
         ids = store.splits.val.ids
         for id in ids[: given.images or len(ids)]:
-            ask_case(Segmenter(segmenter.backend, plain), store.case(id), half)
+            ask_case(Segmenter(segmenter.backend, plain), store.case(id), half, store.name)
     print(f"| prompt | objects | coverage, nominal {given.level:.2f} | SD of halves | mean width |")
     print("| --- | --- | --- | --- | --- |")
-    for kind, protocol in PROTOCOLS.items():
-        own = [item for item in half.objects if item.kind == kind]
-        if own:
+    for kind, protocol in NAMES.items():
+        own = half.of(kind)
+        if len({item.group for item in own}) > 1:
             shares, widths = _coverage(own, given.level)
             print(f"| {protocol} | {len(own)} | {np.mean(shares):.3f} | {np.std(shares):.3f} | "
                   f"{np.mean(widths):.2f} |")  # fmt: skip
@@ -54,7 +55,7 @@ def _coverage(own: list[Answered], level: float) -> tuple[list[float], list[floa
         names = rng.permutation(np.unique(groups))
         fits = np.isin(groups, names[: len(names) // 2])
         curve = fit_curve(quality[fits], dice[fits], groups[fits].tolist(), level)
-        shares.append(covered(curve, quality[~fits], dice[~fits]))
+        shares.append(covered(curve, quality[~fits], dice[~fits]).share)
         expected = [curve.expect(q) for q in quality[~fits]]
         widths.append(float(np.mean([e.high - e.low for e in expected])))
     return shares, widths

@@ -100,7 +100,7 @@ def test_a_file_that_is_no_yaml_is_refused(write, tmp_path):
 
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones(tmp_path):
-    for name in ("lg-medsegg", tmp_path, tmp_path / "none.yaml"):
+    for name in ("nonsense", tmp_path, tmp_path / "none.yaml"):
         with pytest.raises(
             InputError, match=r"no such recipe.*lg-medseg, light, lora, nnunet, sam-liver"
         ):
@@ -164,6 +164,15 @@ def test_recipes_do_not_change_after_loading():
             "trainings.epochs is no setting. Remedy: did you mean training.epochs?",
         ),
         ("training.epoch=1", "training.epoch is no setting. Remedy: did you mean training.epochs?"),
+        ("adapter.kind=lroa", "'lroa' is no choice. Remedy: did you mean lora?"),
+        (
+            "adapter.kind=x",
+            "'x' is no choice. Remedy: use one of lr, serial, ch, lora, med2d, none.",
+        ),
+        (
+            "training.rate=1",
+            "training.rate is no setting. Remedy: did you mean training.optimiser.",
+        ),
         ("rate=1", "rate is no setting. Remedy: did you mean training.optimiser.rate?"),
         ("zzz=1", "zzz is no setting. Remedy: use one of name, seed, "),
     ],
@@ -179,7 +188,7 @@ def test_the_file_is_blamed_for_its_own_mistakes_whatever_is_overridden(write):
     path = write("name: x\ntraining: {epoch: 3}")
     with pytest.raises(InputError) as caught:
         load_recipe(AdaptRecipe, path, ["training.batch_size=2", "seed=1"])
-    said = f"{path} training.epoch: is no setting. Remedy: did you mean training.epochs? Else use"
+    said = f"{path} training.epoch: is no setting. Remedy: did you mean training.epochs? Else see"
     assert str(caught.value).startswith(said)
 
 
@@ -189,5 +198,5 @@ def test_a_setting_of_two_sections_names_both():
 
 
 def test_the_nearest_recipe_is_suggested():
-    with pytest.raises(InputError, match=r"did you mean lg-medseg\?"):
+    with pytest.raises(InputError, match=r"did you mean lg-medseg\? Else see samling recipes\.$"):
         load_recipe(AdaptRecipe, "lg-medsegg", [])

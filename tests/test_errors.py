@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samling.errors import InputError
+from samling.errors import InputError, one_of
 
 words = st.text(st.characters(categories=["L", "Nd"]), min_size=1)
 
@@ -35,3 +35,11 @@ def test_parts_stay_readable_for_programs() -> None:
 def test_survives_the_way_back_from_a_worker_process() -> None:
     error = pickle.loads(pickle.dumps(InputError("a", "b", "c")))
     assert str(error) == "a: b. Remedy: c."
+
+
+def test_a_misspelt_name_gets_the_nearest_alone_and_a_strange_one_the_list() -> None:
+    names = [f"recipe-{letter * 4}" for letter in "abcdefgh"]
+    assert one_of("recipe-bbb", names) == "did you mean recipe-bbbb?"
+    assert one_of("RECIPE-CCCC", names) == "did you mean recipe-cccc?"
+    assert one_of("zzz", names) == f"use one of {', '.join(names)}"
+    assert str(InputError("a", "b", "did you mean c?")) == "a: b. Remedy: did you mean c?"

@@ -40,10 +40,10 @@ def crossval(
 ) -> None:
     """Cross-validate: measure every image, by models that have not seen it.
 
-    For few images: each of the folds, made by patient and look-alikes, is measured once, by models that the
-    other folds trained and chose. All recipes see the same folds and are compared image by image, also with
-    the base as it is and with boxes filled; report.html has it all. Images of a test split are measured,
-    too: keep those apart that no choice may see. Stop it at any moment and run it again.
+    For few images: training and validation images are dealt into folds, by patient and look-alikes; each is
+    measured once, by models that the other folds trained and chose. Test images stay out. All recipes see
+    the same folds and are compared image by image, also with the base as it is and with boxes filled;
+    report.html has it all. Stop it at any moment and run it again.
 
     The second of five folds alone is called my.h5@2of5, wherever a store is named.
 
@@ -61,9 +61,7 @@ def crossval(
 
 def calibrate(
     model: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run or bundle.")],
-    data: Annotated[
-        Path, typer.Option("--data", metavar="STORE.h5", help="Store made by prepare.")
-    ],
+    data: Data,
     level: Annotated[
         float, typer.Option("--level", min=0.5, max=0.99, help="Share that intervals shall hold.")
     ] = 0.9,
@@ -71,9 +69,10 @@ def calibrate(
     """Find out how far a model's own quality can be trusted.
 
     On half of the validation groups: expected Dice for every quality, a conformal interval around it,
-    a temperature for probabilities. On the other half: whether they hold. They go into the model's
-    card; from then on `predict` prints for images expected Dice with its interval and says what to look
-    at; volumes have none.
+    a temperature for probabilities, and where nothing was found how often that is right. On the other
+    half: whether they hold, with the interval of that count. What holds goes into the model's card; from
+    then on `predict` prints for images expected Dice with its interval and says what to look at; volumes
+    have none. Of several stores all objects are pooled. RUN/calibration/calibration.md has the figures.
 
     Example: samling calibrate runs/mine --data my.h5
     """

@@ -50,8 +50,9 @@ def predict(
 ) -> None:
     """Segment images and volumes and measure what was found.
 
-    One mask and one overlay for each image, and results.csv with a row per object. Without --box,
-    --point or --prompts the model looks for objects itself. Pixels are the original image's, x to
+    One mask and one overlay for each image, and results.csv with a row per object, or with one row
+    that asks for a look where none was found. Without --box, --point or --prompts the model looks for
+    objects itself. Pixels are the original image's, x to
     the right, y down; x1 and y1 are exclusive.
 
     A folder of DICOM slices, a zip of them or a volume file is segmented slice by slice; a box on

@@ -1,5 +1,6 @@
 """Recipes as typed configuration: YAML plus `key=value`, validated, printable, saved beside results."""
 
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -7,7 +8,7 @@ from typing import Any, Literal, Self, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from samling.errors import InputError, meant
+from samling.errors import InputError, meant, one_of
 
 
 class Section(BaseModel):
@@ -295,18 +296,21 @@ def _mistake(
     where = typed[key] if key else f"{path} {field}"
     if not field:  # settings that do not go together: what was typed is likelier than the file
         where = " ".join(overrides) or str(path)
+    if first["type"] == "literal_error":
+        given, choices = first["input"], re.findall(r"'([^']*)'", first["ctx"]["expected"])
+        return InputError(where, f"{given!r} is no choice", one_of(str(given), choices))
     if first["type"] != "extra_forbidden":
         return InputError(where, first["msg"], "give a value of that kind")
     said, known = key or field, settings_of(kind)
     last = said.rpartition(".")[2]
     elsewhere = [name for name in known if name.rpartition(".")[2] == last]
-    nearest = meant(said, known) or (
-        f"did you mean {' or '.join(elsewhere)}? Else " if elsewhere else ""
-    )
-    problem = f"{said} is no setting" if key else "is no setting"
-    return InputError(
-        where, problem, f"{nearest}use one of {', '.join(_keys_beside(kind, first['loc']))}"
-    )
+    nearest = meant(said, elsewhere or known)
+    if elsewhere and not nearest:
+        nearest = f"did you mean {' or '.join(elsewhere)}?"
+    listed = "samling compare --help" if kind is ComparePlan else "samling recipes NAME"
+    beside = ", ".join(_keys_beside(kind, first["loc"]))
+    remedy = f"{nearest} Else see {listed}" if nearest else f"use one of {beside}"
+    return InputError(where, f"{said} is no setting" if key else "is no setting", remedy)
 
 
 def settings_of(kind: type[BaseModel], section: str = "") -> dict[str, str]:
@@ -352,8 +356,13 @@ def find_recipe(recipe: str | Path) -> Path:
         return known[str(recipe)]
     path = Path(recipe)
     if not path.is_file():
-        remedy = f"{meant(str(recipe), known)}give a YAML file or one of {', '.join(known)}"
-        raise InputError(recipe, "no such recipe", f"{remedy}; see samling recipes")
+        nearest = meant(str(recipe), known)
+        remedy = (
+            f"{nearest} Else see"
+            if nearest
+            else f"give a YAML file or one of {', '.join(known)}; see"
+        )
+        raise InputError(recipe, "no such recipe", f"{remedy} samling recipes")
     return path
 
 

@@ -33,7 +33,8 @@ class InputError(Exception):
         self.where = str(where)
         self.problem = problem.rstrip(".")
         self.remedy = remedy.rstrip(".")
-        super().__init__(f"{self.where}: {self.problem}. Remedy: {self.remedy}.")
+        end = "" if self.remedy.endswith("?") else "."
+        super().__init__(f"{self.where}: {self.problem}. Remedy: {self.remedy}{end}")
 
     def __reduce__(self) -> tuple[type["InputError"], tuple[str, str, str]]:
         """Errors travel from worker processes by pickle, which calls the class anew."""
@@ -41,13 +42,30 @@ class InputError(Exception):
 
 
 def meant(name: str, known: Iterable[str]) -> str:
-    """A question that starts a remedy, where one of `known` is spelt nearly like `name`.
+    """A question to remedy a typing error, where one of `known` is spelt nearly like `name`.
 
-    >>> meant("litmedsam", ["base", "litemedsam"]), meant("x", ["base"])
-    ('did you mean litemedsam? Else ', '')
+    >>> meant("LitMedSAM", ["base", "litemedsam"]), meant("x", ["base"])
+    ('did you mean litemedsam?', '')
     """
-    nearest = get_close_matches(name, list(known), n=1, cutoff=0.7)
-    return f"did you mean {nearest[0]}? Else " if nearest else ""
+    small = {one.lower(): one for one in known}
+    nearest = get_close_matches(name.lower(), small, n=1, cutoff=0.7)
+    return f"did you mean {small[nearest[0]]}?" if nearest else ""
+
+
+def one_of(name: str, known: Iterable[str], see: str = "") -> str:
+    """The remedy for a name that is none of `known`: the nearest one, or else all of them.
+
+    Args:
+        see: the command that lists them all, for whom the nearest one is not what they meant.
+
+    >>> one_of("nnuet", ["unet", "nnunet"], "samling recipes"), one_of("x", ["unet", "nnunet"])
+    ('did you mean nnunet? Else see samling recipes', 'use one of unet, nnunet')
+    """
+    names = list(known)
+    nearest = meant(name, names)
+    if not nearest:
+        return f"use one of {', '.join(names)}"
+    return f"{nearest} Else see {see}" if see else nearest
 
 
 def explain_machine(error: Exception) -> str | None:

@@ -69,9 +69,12 @@ def test_round_trip_bit_for_bit(tmp_path: Path) -> None:
 
 def test_a_fold_is_a_store_with_other_splits(tmp_path: Path) -> None:
     path = tmp_path / "s.h5"
-    whole = write(path)
+    splits = Splits.of({"train": ["a", "c"], "val": ["b"], "test": ["d"]})
+    more = [*cases(), replace(cases()[0], id="d", group="g4")]
+    whole = write_store(path, more, splits, name="mine", classes=("lesion", "cyst"), licence="")
     folds = [Store.open(f"{path}@{fold}of3") for fold in (1, 2, 3)]
     assert sorted(id for fold in folds for id in fold.splits.test.ids) == ["a", "b", "c"]
+    assert not any("d" in fold.splits.part_of() for fold in folds), "test images stay out"
     assert len({whole, *(fold.content_hash for fold in folds)}) == 4, "a run tells them apart"
     for fold in folds:
         np.testing.assert_array_equal(fold.case("a").image, cases()[0].image)

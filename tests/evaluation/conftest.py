@@ -98,3 +98,31 @@ def fakes() -> SimpleNamespace:
     return SimpleNamespace(
         Segmenter=FakeSegmenter, Store=FakeStore, card=card, dark=dark, disc_case=disc_case
     )
+
+
+SHAPE = (40, 48)
+SPACINGS = [None, (0.5, 0.5), (0.3, 1.7), (2.1, 0.9)]
+
+
+def blob(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return ndimage.gaussian_filter(rng.standard_normal(SHAPE), 4) > 0.02
+
+
+@pytest.fixture(scope="session")
+def mask_pairs() -> list[tuple[np.ndarray, np.ndarray, tuple[float, float] | None]]:
+    """200 pairs: blobs, noise, one pixel, full, an empty one; isotropic and not."""
+    special = [
+        lambda rng: np.zeros(SHAPE, dtype=bool),
+        lambda rng: np.ones(SHAPE, dtype=bool),
+        lambda rng: np.arange(np.prod(SHAPE)).reshape(SHAPE) == rng.integers(np.prod(SHAPE)),
+        lambda rng: rng.random(SHAPE) < 0.02,
+        lambda rng: blob(int(rng.integers(1000))),
+        lambda rng: blob(int(rng.integers(1000))) & (rng.random(SHAPE) < 0.9),
+    ]
+    found = []
+    for number in range(200):
+        rng = np.random.default_rng(number)
+        one, two = special[number % 6](rng), special[(number // 6) % 6](rng)
+        found.append((one, two, SPACINGS[number % 4]))
+    return found

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from samling.evaluation.calibration import (
+    Coverage,
     conformal_quantile,
     covered,
     fit_curve,
@@ -29,7 +30,7 @@ def test_intervals_hold_what_they_promise_on_unseen_objects(level, count) -> Non
     for seed in range(60):
         rng = np.random.default_rng(seed)
         curve = fit_curve(*objects(rng, count), level=level)
-        shares.append(covered(curve, *objects(rng, 300)[:2]))
+        shares.append(covered(curve, *objects(rng, 300)[:2]).share)
     assert np.mean(shares) == pytest.approx(level, abs=0.03)
 
 
@@ -47,6 +48,25 @@ def test_the_curve_is_isotonic_regression() -> None:
     ]
     curve = fit_curve(quality, dice, groups)
     assert [curve.expect(q).dice for q in np.sort(quality)] == pytest.approx(expected)
+
+
+def test_the_interval_of_a_coverage_is_that_of_the_beta_quantiles() -> None:
+    from scipy.stats import beta
+
+    assert Coverage(23, 31).share == pytest.approx(0.742, abs=0.0005)
+    for inside, of in ((23, 31), (1, 40), (90, 100)):
+        by_hand = beta.ppf(0.025, inside, of - inside + 1), beta.ppf(0.975, inside + 1, of - inside)
+        assert Coverage(inside, of).bounds == pytest.approx(by_hand)
+    assert Coverage(10, 10).bounds == pytest.approx((0.025**0.1, 1.0))
+
+
+def test_of_answers_that_are_right_or_wrong_the_share_is_expected() -> None:
+    """As where nothing was found: Dice 1 or 0, and no quality that tells them apart."""
+    dice = [1.0] * 19 + [0.0]
+    curve = fit_curve([1.0] * 20, dice, [str(n) for n in range(20)], level=0.9)
+    assert curve.expect(1.0).dice == pytest.approx(0.95) and not curve.expect(1.0).look
+    doubtful = fit_curve([1.0] * 20, dice[:10] + [0.0] * 10, [str(n) for n in range(20)])
+    assert doubtful.expect(1.0).dice == pytest.approx(0.5) and doubtful.expect(1.0).look
 
 
 def test_quantile_by_hand() -> None:

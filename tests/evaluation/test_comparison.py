@@ -7,10 +7,16 @@ import numpy as np
 import pytest
 
 from samling.config import Published
-from samling.evaluation.comparison import over_seeds, published_table, seed_spread
+from samling.evaluation.comparison import (
+    counts_over_seeds,
+    over_seeds,
+    published_table,
+    seed_spread,
+)
 from samling.evaluation.cost import WARM_RUNS, measure_cost
 from samling.evaluation.matrix import drawn_by_lot, write_matrix
 from samling.evaluation.run import Row
+from samling.evaluation.tables import summarise
 
 
 def row(id: str, dice: float, **changes) -> Row:
@@ -23,9 +29,30 @@ def test_seeds_are_averaged_image_by_image() -> None:
         1: [row("a", 0.7, n_found=0, clicks=6), row("b", 0.9, hd95_mm=2.0)],
     }
     first, second = over_seeds(by_seed)
-    assert (first.dice, first.clicks) == (pytest.approx(0.6), 4)
+    assert (first.dice, first.clicks) == (pytest.approx(0.6), 4.5)
     assert second.hd95_mm is None  # not known with every seed
     assert over_seeds({0: [row("a", 0.5)], 1: []}) == [row("a", 0.5)]
+
+
+def test_what_is_counted_is_counted_in_every_seed_and_then_averaged() -> None:
+    """Three networks that each find another third of the lesions find a third, not none and not all."""
+    auto = {"protocol": "auto", "n_label_objects": 1}
+    ids = [f"{n:02}" for n in range(30)]
+    by_seed = {
+        seed: [
+            row(id, float(hit), n_found=int(hit), n_false_alarms=int(not hit), **auto)
+            for id, hit in ((id, int(id) % 3 == seed) for id in ids)
+        ]
+        + [row("empty", float(seed == 0), protocol="auto", n_label_objects=0)]
+        for seed in range(3)
+    }
+    (score,) = counts_over_seeds(summarise(over_seeds(by_seed)), by_seed)
+    assert (score.n_found, score.n_lesions) == (10, 30)
+    assert score.n_false_alarms == 20
+    assert score.n_empty_right == pytest.approx(1 / 3)
+    reached = {s: [row("a", 0.95 - 0.1 * s, protocol="noc90", clicks=3 + s)] for s in (0, 1)}
+    (score,) = counts_over_seeds(summarise(over_seeds(reached)), reached)
+    assert score.n_reached == 0.5 and score.clicks.mean == 3.5
 
 
 def test_spread_is_that_of_the_means() -> None:

@@ -1,7 +1,6 @@
 """Damage: each does what it says, leaves the scale alone, and is asked for by a protocol's name."""
 
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +8,11 @@ import pytest
 from samling.errors import InputError
 from samling.evaluation import plots
 from samling.evaluation.damage import DAMAGES, damaged, divided
-from samling.evaluation.plots import damage_curve, draw_damage
+from samling.evaluation.drop import changes, drop_table
+from samling.evaluation.plots import draw_damage
 from samling.evaluation.protocols import DAMAGED, expand, kind_of
 from samling.evaluation.run import Row
-from samling.evaluation.tables import Score, damage_table, summarise, undamaged
+from samling.evaluation.tables import summarise, undamaged
 
 IMAGE = np.random.default_rng(0).uniform(20, 200, (90, 120)).astype(np.float32)
 
@@ -57,39 +57,37 @@ def test_protocols_with_damage() -> None:
             divided(wrong)
 
 
-def score(protocol: str, dice: float) -> Score:
-    (found,) = summarise([Row("1", "g", "", "m", protocol, True, 1, dice=dice)])
-    return found
+def row(id: str, protocol: str, dice: float, method: str = "m") -> Row:
+    return Row(id, f"g{id}", "", method, protocol, True, 1, dice=dice)
 
 
-def test_the_table_and_the_curve_start_from_the_picture_as_it_was(tmp_path) -> None:
-    scores = [
-        score("box", 0.9),
-        score("auto", 0.5),
-        score("box~gain1", 0.8),
-        score("box~gain3", 0.4),
-    ]
-    table = damage_table(scores)
+def test_the_table_and_the_curve_are_of_changes_from_the_picture_as_it_was(tmp_path) -> None:
+    clean = [row("1", "box", 0.9), row("1", "auto", 0.5)]
+    rows = [*clean, row("1", "box~gain1", 0.8), row("1", "box~gain3", 0.4)]
+    table = drop_table(rows)
     assert table is not None
-    assert table.rows == (("m", "tight box", "gain", "0.900", "0.800", "–", "0.400"),)
-    curve = damage_curve(scores, "m", "gain")
-    assert [(level, dice.mean) for level, dice in curve] == [(0, 0.9), (1, 0.8), (3, 0.4)]
-    assert [s.protocol for s in undamaged(scores)] == ["box", "auto"]
-    assert draw_damage(scores, tmp_path / "d.png") is not None and (tmp_path / "d.png").is_file()
-    assert damage_table(scores[:2]) is None and draw_damage(scores[:2], tmp_path / "e.png") is None
+    assert table.rows == (("m", "tight box", "gain", "0.900", "-10.0", "–", "-50.0"),)
+    levels = changes(rows)["m", "box", "gain"]
+    assert {n: round(c.mean, 9) for n, c in levels.items()} == {0: 0, 1: -0.1, 3: -0.5}
+    assert [s.protocol for s in undamaged(summarise(rows))] == ["box", "auto"]
+    assert draw_damage(rows, tmp_path / "d.png") is not None and (tmp_path / "d.png").is_file()
+    assert drop_table(clean) is None and draw_damage(clean, tmp_path / "e.png") is None
 
 
-def test_dice_on_damaged_pictures_has_its_interval() -> None:
+def test_the_interval_is_that_of_the_change_not_of_the_images() -> None:
+    """Images from 0 to 0.9 that all lose about 0.05: as means nothing, as pairs beyond doubt."""
     rows = [
-        Row(str(n), str(n), "", "m", protocol, True, 1, dice=n / 10)
+        row(str(n), protocol, n / 10 - lost)
         for n in range(10)
-        for protocol in ("box", "box~gain1")
+        for protocol, lost in (("box", 0), ("box~gain1", 0.04 + 0.02 * (n % 2)))
     ]
-    table = damage_table(summarise(rows))
+    rows.append(row("alone", "box~gain1", 0.0))  # without its whole picture: in no pair
+    table = drop_table(rows)
     assert table is not None and "95% interval" in table.caption
-    for cell in (table.rows[0][3], table.rows[0][4]):
-        mean, low, high = (float(v) for v in re.fullmatch(r"(.+) \((.+)–(.+)\)", cell).groups())
-        assert low < mean == 0.45 < high
+    mean, low, high = (
+        float(v) for v in re.fullmatch(r"(.+) \((.+) to (.+)\)", table.rows[0][4]).groups()
+    )
+    assert mean == -5.0 and -6 <= low < mean < high <= -4
 
 
 @pytest.mark.parametrize("words", ["ellipse in the box", "light base, without its adapter " * 3])
@@ -97,12 +95,12 @@ def test_the_legend_is_inside_the_picture(tmp_path, monkeypatch, words) -> None:
     pytest.importorskip("matplotlib")
     drawn = []
     monkeypatch.setattr(plots, "_saved", lambda figure, path: drawn.append(figure) or path)
-    scores = [
-        replace(score(protocol, 0.5), method=f"{words} {n}")
+    rows = [
+        row("1", protocol, 0.5, f"{words} {n}")
         for protocol in ("box", "box~gain1")
         for n in range(5)
     ]
-    draw_damage(scores, tmp_path / "d.png")
+    draw_damage(rows, tmp_path / "d.png")
     (figure,) = drawn
     figure.canvas.draw()
     (legend,) = figure.legends

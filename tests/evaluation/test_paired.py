@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from samling.evaluation.paired import compare_methods, paired_table
+from samling.evaluation.paired import compare_methods, corrected, paired_table
 from samling.evaluation.run import Row
 from samling.evaluation.statistics import paired_test
 
@@ -33,6 +33,25 @@ def test_every_protocol_and_method_is_compared_and_corrected_together() -> None:
     assert first.permutation_holm == pytest.approx(3 * alone.permutation)
     assert [t.verdict for t in tests] == ["better", "not clearly apart", "not clearly apart"]
     assert compare_methods(measured, "base")[0].verdict == "worse"
+
+
+def test_a_large_difference_survives_a_large_family() -> None:
+    """10,000 sign changes allow no p below 1e-4, which 552 tests would make 0.055."""
+    low = [0.3 + 0.002 * i for i in range(70)]
+    (one,) = compare_methods(rows("mine", [v + 0.5 for v in low]) + rows("other", low), "mine")
+    assert one.permutation == pytest.approx(1 / 200_001)
+    assert {test.verdict for test in corrected([one] * 552)} == {"better"}
+    close = [v + (0.02 if i % 2 else -0.019) for i, v in enumerate(low)]
+    (other,) = compare_methods(rows("mine", close) + rows("other", low), "mine")
+    assert other.permutation > 0.5 and other.verdict == "not clearly apart"
+
+
+def test_few_groups_in_a_large_family_are_called_few() -> None:
+    better = [v + 0.1 for v in LOW[:7]]
+    (one,) = compare_methods(rows("mine", better) + rows("base", LOW[:7]), "mine")
+    assert one.permutation == 2 / 2**7 and one.verdict == "better"
+    assert corrected([one] * 32)[0].verdict == "too few groups to tell", "no result could be enough"
+    assert corrected([replace(one, groups=15)] * 32)[0].verdict == "not clearly apart"
 
 
 def test_only_images_that_both_answered_count() -> None:

@@ -24,6 +24,35 @@ def test_blocks_by_hand():
     assert tumour.longest_diameter_mm == first.longest_diameter_mm
 
 
+def test_specks_share_a_row_and_volumes_add_up():
+    labels = np.zeros((12, 60, 60), np.uint8)
+    labels[2:8, 10:40, 10:40] = 1  # 5400 voxels
+    labels[9, 50:53, 50:52] = 1  # 6: above one of the two limits
+    for place in range(20):
+        labels[10 + place % 2, 2 * place, 0] = 1
+    voxel_ml = 0.002
+    whole, first, second, smaller = measure_volume(labels, ("liver",), (2, 1, 1), voxel_ml)
+    assert [row.part for row in (whole, first, second, smaller)] == [None, 1, 2, "smaller"]
+    assert (whole.parts, smaller.parts, smaller.slices) == (22, 20, (10, 11))
+    assert smaller.longest_diameter_mm is None
+    listed = first.volume_ml + second.volume_ml + smaller.volume_ml
+    assert whole.volume_ml == pytest.approx(listed) == pytest.approx(5426 * voxel_ml)
+    assert first.share_percent + second.share_percent + smaller.share_percent == pytest.approx(100)
+
+
+def test_a_class_of_few_small_parts_lists_them_and_one_of_very_many_does_not():
+    few, many = np.zeros((2, 1, 80, 80), np.uint8)
+    few[0, 0, :20:2] = 2
+    many[0, ::2, ::2] = 2  # 1600 single voxels
+    assert [row.part for row in measure_volume(few, CLASSES, (1, 1, 1), 0.001)] == [
+        None, None, *range(1, 11),
+    ]  # fmt: skip
+    _, tumour, smaller = measure_volume(many, CLASSES, (1, 1, 1), 0.001)
+    assert smaller.parts == tumour.parts == 1600 and smaller.volume_ml == tumour.volume_ml
+    *_, last, rest = measure_volume(many, CLASSES, (1, 1, 1), 0.1)  # lesions, more than are listed
+    assert (last.part, rest.part, rest.parts) == (200, "smaller", 1400)
+
+
 def test_nothing_found():
     rows = measure_volume(np.zeros((2, 3, 3), np.uint8), CLASSES, (1, 1, 1), 0.001)
     assert [(row.volume_ml, row.parts, row.slices) for row in rows] == [(0, 0, None)] * 2

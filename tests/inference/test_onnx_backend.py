@@ -3,6 +3,8 @@
 import importlib.util
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -141,6 +143,39 @@ def test_results_outlive_the_next_call_of_the_same_kind(bundle):
     values = low.copy()
     backend.decode(backend.encode(1 - plane), np.ones((1, 2, 2), np.float32), labels)
     assert np.array_equal(first.embedding, kept) and np.array_equal(low, values)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_several_threads_may_call_one_backend_at_once(bundle, runtime):
+    """Forms are compiled and buffers made as they are needed: every thread gets its own answer."""
+    planes = np.random.default_rng(0).random((8, 64, 64), dtype=np.float32)
+
+    def answer(backend, number):
+        encoding = backend.encode(planes[number])
+        coords = np.zeros((1, 2 + number % 2, 2), np.float32)
+        labels = np.full(coords.shape[:2], number, np.int64)
+        mask = planes[number][None] if number % 3 else None
+        return (
+            encoding.presence,
+            encoding.embedding,
+            *backend.decode(encoding, coords, labels, mask),
+        )
+
+    once = OnnxBackend(bundle, runtime=runtime)
+    alone = [answer(once, number) for number in range(8)]
+    shared, start = OnnxBackend(bundle, runtime=runtime), threading.Barrier(4)
+
+    def work(first):
+        start.wait(30)
+        numbers = [*range(first, 8), *range(first)] * 5
+        return [(number, answer(shared, number)) for number in numbers]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = [one for part in pool.map(work, range(0, 8, 2)) for one in part]
+    assert len(found) == 4 * 8 * 5
+    for number, given in found:
+        for ours, wanted in zip(given, alone[number], strict=True):
+            assert np.array_equal(ours, wanted)
 
 
 class Rounding:

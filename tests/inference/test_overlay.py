@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from samling.errors import InputError
-from samling.inference.overlay import draw, write_png
+from samling.inference.overlay import COLOURS, draw, legend, write_png
 from samling.inference.regions import box_around
 from samling.inference.segmenter import Object
 
@@ -29,6 +29,35 @@ def test_only_the_outline_the_box_and_the_score_are_coloured(image):
     assert not coloured[:, :70].any()
 
 
+def named(name, left):
+    mask = np.zeros((150, 200), dtype=bool)
+    mask[20:60, left : left + 40] = True
+    return Object(mask, 0.5, 0.5, None, box_around(mask), name)
+
+
+def side_colours(drawn, *columns):
+    """The colours of the boxes whose left sides these are: boxes have half the brightness."""
+    faint = {tuple(channel // 2 for channel in colour): colour for colour in COLOURS}
+    return [faint[tuple(int(value) for value in drawn[40, column])] for column in columns]
+
+
+def test_of_several_classes_a_colour_is_a_class_and_the_legend_shows_it(image):
+    found = [named("tumour", 10), named("liver", 60), named("tumour", 120)]
+    drawn = draw(image, found, ("liver", "tumour"))
+    assert side_colours(drawn, 10, 60, 120) == [COLOURS[1], COLOURS[0], COLOURS[1]]
+    plate = legend(("liver", "tumour"), 10)
+    assert (drawn[-plate.shape[0] :, : plate.shape[1]] == plate).all()
+    upper, lower = np.vsplit(plate[2:-2], 2)
+    for half, colour, other in ((upper, *COLOURS[:2]), (lower, *COLOURS[1::-1])):
+        assert (half == colour).all(axis=2).sum() > 20 and not (half == other).all(axis=2).any()
+
+
+def test_of_one_class_every_object_has_its_colour_and_nothing_is_covered(image):
+    drawn = draw(image, [named("object", 10), named("object", 60)], ("object",))
+    assert side_colours(drawn, 10, 60) == list(COLOURS[:2])
+    assert (drawn[100:] == drawn[100:, :, :1]).all()
+
+
 def test_without_objects_it_is_the_image_in_eight_bits(image):
     drawn = draw(image, [])
     assert drawn.dtype == np.uint8
@@ -40,6 +69,7 @@ def test_tiny_images_and_empty_objects_can_be_drawn(shape):
     empty, full = np.zeros(shape, dtype=bool), np.ones(shape, dtype=bool)
     drawn = draw(np.zeros(shape, dtype=np.uint8), [thing(empty), thing(full)])
     assert drawn.shape == (*shape, 3)
+    assert draw(np.zeros(shape, np.uint8), [], ("liver", "tumour")).shape == (*shape, 3)
 
 
 def test_a_png_is_read_back_in_the_same_colours(tmp_path):

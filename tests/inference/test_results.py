@@ -79,6 +79,19 @@ def test_an_empty_object_has_a_row_without_a_box(tmp_path):
     results.write_table()
     (row,) = rows(tmp_path)
     assert (row["area_px"], row["x0"], row["area_mm2"]) == ("0", "", "")
+    assert (row["look"], row["reason"]) == ("yes", "nothing found")
+
+
+def test_a_frame_without_an_object_has_a_row_with_its_scale(tmp_path):
+    results = ResultFolder(tmp_path)
+    results.add(Path("a.dcm"), IMAGE, [thing(2, 8)], spacing_mm=(0.5, 0.2), frame=0)
+    results.add(Path("a.dcm"), IMAGE, [], spacing_mm=(0.5, 0.2), frame=1)
+    results.add(Path("b.png"), IMAGE, [], asked=False)
+    results.write_table()
+    first, second = rows(tmp_path)
+    assert (first["object"], first["look"], first["reason"]) == ("1", "", "")
+    assert (second["object"], second["frame"], second["mask"]) == ("0", "1", "a_f001.png")
+    assert (second["spacing_row_mm"], second["area_px"], second["score"]) == ("0.5", "", "")
 
 
 def values_in(path):

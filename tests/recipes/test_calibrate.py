@@ -4,16 +4,25 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import samling
+from samling.data.case import Case
 from samling.data.splits import Splits
 from samling.data.store import Store, write_store
 from samling.errors import InputError
-from samling.recipes.calibrate import calibrate
+from samling.inference.backend import Encoding
+from samling.inference.card import Card
+from samling.inference.expectation import Calibration, Curve
+from samling.inference.segmenter import Segmenter
+from samling.prompts.prompt import Prompt
+from samling.recipes.build import load_base, save_base
+from samling.recipes.calibrate import _fit, _with_enough, ask_case, calibrate
+from samling.recipes.calibration_report import Answered, Half, check, page, sentences
 from samling.recipes.predict import predict
 
 
@@ -21,7 +30,7 @@ from samling.recipes.predict import predict
 def hold_out(tiny_store, tmp_path_factory):
     """Write the phantoms again, so many times, all but two for validation; every one is a patient."""
 
-    def write(times):
+    def write(times, name="held"):
         store = Store.open(tiny_store)
         cases = [
             replace(store.case(id), id=f"{id}-{n}", group=f"{id}-{n}")
@@ -31,7 +40,7 @@ def hold_out(tiny_store, tmp_path_factory):
         ids = [case.id for case in cases]
         path = tmp_path_factory.mktemp("store") / "held.h5"
         splits = Splits.of({"train": ids[:2], "val": ids[2:]})
-        write_store(path, cases, splits, name="held", classes=store.classes, licence=store.licence)
+        write_store(path, cases, splits, name=name, classes=store.classes, licence=store.licence)
         return path
 
     return write
@@ -46,7 +55,7 @@ def held_out(hold_out):
 def calibrated(tiny_run, held_out, tmp_path_factory):
     run = tmp_path_factory.mktemp("calibrate") / "run"
     shutil.copytree(tiny_run, run)
-    calibrate(run, held_out, level=0.8)
+    calibrate(run, [held_out], level=0.8)
     return run
 
 
@@ -91,24 +100,172 @@ def test_too_few_objects_are_refused_and_nothing_is_installed(tiny_run, hold_out
     shutil.copytree(tiny_run, run)
     before = {file: file.read_bytes() for file in run.rglob("*.json")}
     with pytest.raises(InputError, match=r"box: \d+ objects .* 10 are needed.*more validation"):
-        calibrate(run, hold_out(1))
+        calibrate(run, [hold_out(1)])
     assert {file: file.read_bytes() for file in run.rglob("*.json")} == before
 
 
-def test_automatic_mode_that_finds_little_goes_without(tmp_path) -> None:
-    from samling.recipes.calibrate import Answered, Half, _with_enough
+def answers(kind, count, dice=0.9, quality=0.9, **more):
+    return [Answered("s", str(n), kind, quality, dice, **more) for n in range(count)]
 
+
+def half(*given):
+    return Half([answer for some in given for answer in some], [], [])
+
+
+def fitted(level=0.9, **curves):
+    return Calibration(level=level, temperature=1.0, store="s", split_hash="h", curves=curves)
+
+
+NARROW = Curve(quality=(0.5,), dice=(0.9,), margin=0.2, objects=20)
+
+
+def test_automatic_mode_that_finds_little_goes_without() -> None:
     said: list[str] = []
-    asked = [Answered(str(n), "box", 0.9, 0.9) for n in range(10)]
-    half = Half([*asked, *(Answered(str(n), "automatic", 0.9, 0.9) for n in range(9))], [], [])
-    assert _with_enough(half, ["box", "automatic"], 0.9, tmp_path, said.append) == ["box"]
+    asked = half(answers("box", 10), answers("automatic", 9))
+    assert _with_enough(asked, ["box", "automatic"], 0.9, "x.h5", said.append) == ["box"]
     assert "automatic: 9 objects" in said[0]
     with pytest.raises(InputError, match="box: 10 objects .* 19 are needed for an interval of 95%"):
-        _with_enough(half, ["box"], 0.95, tmp_path, said.append)
+        _with_enough(asked, ["box"], 0.95, "x.h5", said.append)
     with pytest.raises(InputError, match="automatic: 9 objects"):
-        _with_enough(half, ["automatic"], 0.9, tmp_path, said.append)
+        _with_enough(asked, ["automatic"], 0.9, "x.h5", said.append)
+
+
+def test_a_kind_whose_intervals_hold_too_little_is_not_installed(tmp_path) -> None:
+    checked = half(
+        answers("box", 40), answers("points", 23), answers("points", 8, dice=0.2),
+        answers("automatic", 12),
+    )  # fmt: skip
+    found = fitted(box=NARROW, points=NARROW, automatic=NARROW, nothing=NARROW)
+    report = check(found, half(), checked, tmp_path)
+    assert {k: v["installed"] for k, v in report["kinds"].items()} == {
+        "box": True, "points": False, "automatic": True, "nothing": False,
+    }  # fmt: skip
+    said = sentences(report)
+    assert (
+        "point1: coverage 0.742 (0.55-0.88) of nominal 0.90: do not rely on it; not installed."
+        in said
+    )
+    assert any(text.startswith("auto: ") and "checked on 12 alone" in text for text in said)
+    assert any(text.startswith("auto, nothing found: no answer in the half") for text in said)
+    assert any(text.startswith("jitter10: ") and "wider than they need" in text for text in said)
+    lines = page(report, "box")
+    assert "| point1 | 31 | 0.742 (0.55-0.88) |" in lines and "| **no** |" in lines
+
+
+def test_each_kind_of_prompt_has_its_own_warning(tmp_path) -> None:
+    """Many boxes do not make up for few points."""
+    checked = half(answers("box", 30), answers("points", 19))
+    said = sentences(check(fitted(box=NARROW, points=NARROW), half(), checked, tmp_path))
+    (warning,) = [text for text in said if "too few to trust" in text]
+    assert warning.startswith("point1: ") and "checked on 19 alone" in warning
+
+
+def test_lesions_that_were_missed_without_an_answer_are_counted(tmp_path) -> None:
+    both = [
+        half(
+            answers("automatic", 5),
+            answers("nothing", 3, dice=1.0, quality=1.0),
+            answers("nothing", 2, dice=0.0, quality=1.0, lesions=2),
+        )
+        for _ in range(2)
+    ]
+    curve = _fit(both[0], [], 0.9, []).curves["nothing"]
+    assert curve.expect(1.0).dice == pytest.approx(0.6) and curve.expect(1.0).look
+    report = check(fitted(nothing=curve), *both, tmp_path)
+    assert report["nothing_found"] == {
+        "asked": 20, "nothing_found": 10, "with_a_lesion": 4, "lesions_missed": 8,
+    }  # fmt: skip
+    assert "nothing on 10 of 20 images; 4 of these hold 8 lesions" in page(report, "box")
+
+
+def test_a_set_of_one_patient_is_said_not_to_be_checked(tmp_path) -> None:
+    one, other = (replace(answer, store="other") for answer in answers("box", 2))
+    report = check(
+        fitted(box=NARROW), half([one, other]), half(answers("box", 25, dice=0.2)), tmp_path
+    )
+    said = sentences(report)
+    assert "other: in the half that fits alone, so not checked." in said
+    assert any(text.startswith("jitter10 in s alone: coverage 0.000") for text in said)
+
+
+def test_a_temperature_that_does_not_help_is_not_installed(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(scale=2, size=20_000)
+    right = rng.random(20_000) < 1 / (1 + np.exp(-logits))
+    for stretched, helps in ((logits, False), (2 * logits, True)):
+        found = fitted().model_copy(update={"temperature": 2.0})
+        report = check(found, half(), Half([], [stretched], [right]), tmp_path)
+        assert report["temperature_installed"] == helps
+        assert any("temperature does not help" in text for text in sentences(report)) != helps
+
+
+class Blind:
+    """A model that finds nothing by itself and fills the whole image where it is asked about a box."""
+
+    def encode(self, plane):
+        return Encoding(plane[None, None], -9.0)
+
+    def decode(self, encoding, coords, labels, masks=None):
+        return np.full((len(coords), 64, 64), 4.0, np.float32), np.ones(len(coords), np.float32)
+
+
+@pytest.fixture
+def blind():
+    card = Card(
+        name="blind", base="none", base_sha256="0" * 64, input_size=64, embedding_size=16,
+        prompts=("box", "automatic"),
+    )  # fmt: skip
+    return Segmenter(Blind(), card)
+
+
+def test_an_answer_that_holds_nothing_is_right_on_an_empty_image_alone(blind) -> None:
+    labels = np.zeros((64, 64), np.uint8)
+    labels[10:30, 10:30] = 1
+    asked = Half([], [], [])
+    for id, label in (("lesion", labels), ("empty", labels * 0)):
+        image = np.zeros((64, 64), np.float32)
+        ask_case(blind, Case(id=id, image=image, labels=label), asked, "set")
+    found = [(a.group, a.dice, a.lesions) for a in asked.of("nothing")]
+    assert found == [("set/lesion", 0.0, 1), ("set/empty", 1.0, 0)]
+    assert len(asked.of("box")) == 1 and not asked.of("automatic")
+    assert len(asked.logits) == 1  # of boxes, which the empty image has none of
+
+
+def test_the_temperature_is_that_of_its_own_kind_of_prompt(blind) -> None:
+    found = fitted().model_copy(update={"temperature": 2.0})
+    card = blind.card.model_copy(update={"calibration": found, "presence_threshold": 0.0})
+    warm = Segmenter(Blind(), card)
+    encoded = warm.encode(np.zeros((64, 64), np.float32))
+    box, automatic = Prompt(box=np.array([5.0, 5, 30, 30])), Prompt()
+    assert warm.foreground(encoded, [box])[9, 9] == pytest.approx(1 / (1 + np.exp(-2)), abs=1e-6)
+    assert warm.foreground(encoded, [automatic])[9, 9] == pytest.approx(
+        1 / (1 + np.exp(-4)), abs=1e-6
+    )
 
 
 def test_a_name_has_no_card_to_write(tiny_store, tmp_path) -> None:
     with pytest.raises(InputError, match="no card that could be rewritten"):
-        calibrate(tmp_path, tiny_store)
+        calibrate(tmp_path, [tiny_store])
+    with pytest.raises(InputError, match="samling export litemedsam -o litemedsam.bundle"):
+        calibrate(Path("litemedsam"), [tiny_store])
+
+
+def test_a_base_is_calibrated_on_several_stores_and_keeps_its_card(hold_out, tmp_path) -> None:
+    base = load_base("untrained")
+    card = base.card.model_copy(update={"name": "b", "base": "b", "prompts": ("box",)})
+    save_base(tmp_path / "b", base.model, card)
+    before = Card.read(tmp_path / "b" / "base.json")
+    out = tmp_path / "report"
+    stores = [hold_out(1), hold_out(1, "other")]
+    calibrate(tmp_path / "b", stores, level=0.8, out=out)
+    after = Card.read(tmp_path / "b" / "base.json")
+    assert after.calibration is not None
+    assert after.model_copy(update={"calibration": None}) == before
+    assert after.calibration.store == "held+other"
+    report = json.loads((out / "calibration.json").read_text())
+    counts = [report["stores"][name]["box"]["objects"] for name in ("held", "other")]
+    assert min(counts) > 0 and sum(counts) == report["kinds"]["box"]["objects"]
+    assert "mixed as these are" in (out / "calibration.md").read_text()
+    assert not (tmp_path / "b" / "calibration").exists()
+    with pytest.raises(InputError, match="give each store once"):
+        calibrate(tmp_path / "b", [stores[0], hold_out(2)], out=out)

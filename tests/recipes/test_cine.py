@@ -54,7 +54,10 @@ def rows(out):
 
 def test_a_folder_of_frames_becomes_video_table_and_curve(folder, tmp_path):
     summary = cine("any", str(folder), tmp_path / "out")
-    assert summary.frames == 8
+    assert summary.frames == 8 and summary.rate is None
+    assert "source" not in str(summary)  # pictures come at no rate that one could keep up with
+    assert all(row["seconds"] == "" for row in rows(tmp_path / "out"))
+    assert "8 frames</text>" in (tmp_path / "out" / "area.svg").read_text()
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"annotated.mp4", "frames.csv", "area.svg"}
     areas = [int(row["area_px"]) for row in rows(tmp_path / "out")]
@@ -73,6 +76,8 @@ def test_a_video_is_read_as_its_frames_are(folder, tmp_path):
     writer.release()
     summary = cine("any", str(path), tmp_path / "out", box=(0, 5, 20, 25))
     assert (summary.frames, summary.rate) == (6, 12.0)
+    assert "the source's 12;" in str(summary)
+    assert rows(tmp_path / "out")[-1]["seconds"] == f"{5 / 12:.4f}"
     assert all(int(row["area_px"]) == pytest.approx(100, rel=0.2) for row in rows(tmp_path / "out"))
 
 

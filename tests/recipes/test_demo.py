@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from samling.errors import InputError
@@ -66,3 +67,14 @@ def test_a_second_run_repeats_nothing(finished: tuple[Path, list[str]]) -> None:
 def test_another_demonstration_is_not_overwritten(finished: tuple[Path, list[str]]) -> None:
     with pytest.raises(InputError, match="other settings"):
         demo(finished[0], Plan(pictures=18), report=lambda _: None)
+
+
+def test_a_picture_where_nothing_was_found_is_captioned_so(tmp_path):
+    from samling.inference.results import ResultFolder
+    from samling.recipes.demo_report import _found
+
+    results = ResultFolder(tmp_path / "predictions" / "automatic")
+    results.add(Path("dark.png"), np.zeros((20, 30)), [])
+    results.write_table()
+    _, captions = _found(tmp_path, "automatic")
+    assert captions.items == ("dark: nothing found",)

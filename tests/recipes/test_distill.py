@@ -316,6 +316,8 @@ def test_images_without_labels_serve_the_first_stage_alone(
     run(unlabelled, teacher, tmp_path / "alone", "decoder.epochs=0")
     with pytest.raises(InputError, match=r"no labelled image to tune on.*decoder\.epochs=0"):
         run(unlabelled, teacher, tmp_path / "refused")
+    with pytest.raises(InputError, match=r"no labelled image to draw boxes.*embedding\.masks=0\."):
+        run(unlabelled, teacher, tmp_path / "refused", "decoder.epochs=0", "embedding.masks=0.5")
     assert not (tmp_path / "refused").exists()  # known before a minute of work
 
 

@@ -34,6 +34,15 @@ def test_it_reports_machine_versions_weights_and_speed():
         assert needed in text
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"), [("bf16", "training uses it"), ("fp32", "training uses float32")]
+)
+def test_it_says_which_precision_training_takes_here(monkeypatch, kind, said):
+    monkeypatch.setattr("samling.training.loop.best_precision", lambda device: kind)
+    line = next(line for line in doctor().text().splitlines() if "bfloat16" in line)
+    assert line.endswith(said)
+
+
 def test_damaged_weights_are_called_damaged(tmp_path):
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "lite_medsam.pth").write_bytes(b"half a download")

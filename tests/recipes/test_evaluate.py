@@ -204,7 +204,10 @@ def test_damaged_pictures_are_in_the_table_with_intervals(tiny_store, out, load)
     evaluate("boxes", tiny_store, out, "val", ["box~shadow2"], load=load)
     for name in ("table.md", "report.html"):
         text = (out / name).read_text(encoding="utf-8")
-        assert "Mean Dice (95% interval) on damaged pictures" in text and "shadow" in text
+        assert (
+            "Change in points of Dice (95% interval) on damaged pictures" in text
+            and "shadow" in text
+        )
 
 
 def test_what_flatters_the_scores_follows_the_first_of_them(tiny_store, out, load, models) -> None:

@@ -27,6 +27,39 @@ def test_eight_bits_need_stores_and_floats_take_none(tmp_path):
         export("base", tmp_path / "out", "onnx", some)
 
 
+@pytest.mark.parametrize("eight", [False, True])
+def test_it_says_what_it_does_how_alike_the_masks_are_and_what_8_bits_cost(
+    tmp_path, monkeypatch, eight
+):
+    pytest.importorskip("onnx", reason="needs samling[export]")
+    from samling.export.parity import Parity
+    from samling.inference.bundle import Bundle
+    from samling.inference.card import Card
+    from samling.recipes import export as module
+    from samling.recipes import export_int8
+
+    card = Card(name="m", base="b", base_sha256="0" * 64, embedding_size=16, prompts=("box",))
+    made = Bundle(b"encoder", b"decoder", card)
+    monkeypatch.setattr(module, "_in_floats", lambda _: (made, Parity(30, 0.99987, 1e-4, 0.0)))
+
+    def in_eight_bits(bundle, stores, most_drop, report, runtime):
+        assert (stores, most_drop, runtime) == ([tmp_path / "s.h5"], 0.5, "onnxruntime")
+        report("60 of 65 layers")
+        return bundle, "60 of 65 layers in 8 bits"
+
+    monkeypatch.setattr(export_int8, "in_eight_bits", in_eight_bits)
+    said = []
+    how = ("onnx-int8", [tmp_path / "s.h5"]) if eight else ("onnx", ())
+    out = export("runs/mine", tmp_path / "out", *how, report=said.append)
+    assert said[:2] == [
+        "writing runs/mine as ONNX and comparing its masks with PyTorch's",
+        "30 masks agree to an IoU of 0.9999 or more",
+    ]
+    assert said[2:] == ["60 of 65 layers"] * eight
+    text = "".join(path.read_text() for path in out.glob("*.md"))
+    assert ("60 of 65 layers in 8 bits" if eight else "32-bit floats") in text
+
+
 def test_eight_bits_are_refused_if_they_cost_too_much(tmp_path, tiny_store, monkeypatch):
     """A drop of less than -100 points is impossible: every form is tried and refused."""
     from samling.export import int8

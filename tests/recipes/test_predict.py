@@ -9,6 +9,7 @@ import pytest
 from samling.errors import InputError
 from samling.inference.backend import Encoding
 from samling.inference.card import Card
+from samling.inference.expectation import Calibration, Curve
 from samling.inference.segmenter import Segmenter
 from samling.prompts.prompt import Token
 from samling.recipes import predict as module
@@ -287,3 +288,70 @@ def test_a_loop_that_is_too_long_is_refused(cine, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "FRAMES_AT_MOST", 2)
     with pytest.raises(InputError, match="has 3 frames"):
         predict("filler", [cine], tmp_path / "out")
+
+
+def calibrated(card, **curves):
+    calibration = Calibration(level=0.9, temperature=1.0, store="s", split_hash="h", curves=curves)
+    return card.model_copy(update={"calibration": calibration})
+
+
+def curve(dice, margin=0.2):
+    return Curve(quality=(0.5,), dice=(dice,), margin=margin, objects=20)
+
+
+@pytest.fixture
+def dark(scans):
+    cv2.imwrite(str(scans / "dark.png"), np.zeros((60, 80), dtype=np.uint8))
+    return scans / "dark.png"
+
+
+def test_an_image_where_nothing_was_found_has_a_row_that_asks_for_a_look(scans, dark, tmp_path):
+    summary = predict("filler", [scans], tmp_path / "out")
+    assert len(summary.done) == 4 and summary.objects == 3
+    (row,) = [row for row in table(tmp_path / "out") if row["file"] == "dark.png"]
+    filled = {name: value for name, value in row.items() if value}
+    assert filled == {
+        "file": "dark.png", "object": "0", "look": "yes", "reason": "nothing found",
+        "mask": "dark.png",
+    }  # fmt: skip
+    assert str(summary).count("nothing was found on 1 image:") == 1
+
+
+@pytest.mark.parametrize(("share", "look", "reason"), [
+    (0.5, "yes", "nothing found"), (1.0, "no", ""),
+])  # fmt: skip
+def test_a_calibrated_model_says_how_sure_it_is_of_nothing(
+    dark, tmp_path, use, card, share, look, reason
+):
+    use(calibrated(card, automatic=curve(0.9), nothing=curve(share)))
+    predict("filler", [dark], tmp_path / "out")
+    (row,) = table(tmp_path / "out")
+    assert float(row["expected_dice"]) == share
+    assert (row["look"], row["reason"]) == (look, reason)
+
+
+def test_nothing_was_found_where_nothing_was_asked_is_not_said(scans, tmp_path):
+    prompts = tmp_path / "prompts.json"
+    prompts.write_text(json.dumps({"a.png": []}))
+    summary = predict("filler", [scans / "a.png"], tmp_path / "out", prompts_file=prompts)
+    assert table(tmp_path / "out") == [] and "nothing was found" not in str(summary)
+
+
+def test_a_model_that_is_not_calibrated_says_so_once(scans, tmp_path, use, card):
+    said = str(predict("filler", [scans], tmp_path / "a"))
+    assert said.count("not calibrated") == 1 and "samling calibrate" in said
+    use(calibrated(card, box=curve(0.9), points=curve(0.9)))
+    said = str(predict("filler", [scans], tmp_path / "b"))
+    assert "not calibrated" not in said
+    assert said.count("no expected Dice for automatic") == 1
+    use(calibrated(card, box=curve(0.9), points=curve(0.9), automatic=curve(0.9)))
+    said = str(predict("filler", [scans], tmp_path / "c"))
+    assert "no expected Dice" not in said and said.count("expected Dice 0.90") == 3
+
+
+def test_an_empty_mask_is_to_be_looked_at_however_sure_the_model_is(scans, tmp_path, use, card):
+    use(calibrated(card.model_copy(update={"mask_threshold": 100.0}), box=curve(0.95)))
+    predict("filler", [scans / "a.png"], tmp_path / "out", [(5, 5, 20, 20)])
+    (row,) = table(tmp_path / "out")
+    assert (row["object"], row["area_px"], row["expected_dice"]) == ("1", "0", "")
+    assert (row["look"], row["reason"]) == ("yes", "nothing found")

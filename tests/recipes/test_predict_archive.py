@@ -27,15 +27,16 @@ IMAGES = 12
 class Threshold:
     """Whatever is asked: what is brighter than a half. Stops the process after some images."""
 
-    def __init__(self, stop_after=None):
+    def __init__(self, stop_after=None, presence=3.0):
         self.left = stop_after
+        self.presence = presence
 
     def encode(self, plane):
         if self.left is not None:
             self.left -= 1
             if self.left < 0:
                 raise KeyboardInterrupt
-        return Encoding(plane[None, None], 3.0)
+        return Encoding(plane[None, None], self.presence)
 
     def decode(self, encoding, coords, labels, masks=None):
         low = np.repeat(encoding.embedding[0] - 0.5, len(coords), axis=0) * 20
@@ -49,8 +50,10 @@ def use(monkeypatch):
         prompts=("box", "automatic"),
     )  # fmt: skip
 
-    def install(stop_after=None, name="threshold"):
-        segmenter = Segmenter(Threshold(stop_after), card.model_copy(update={"name": name}))
+    def install(stop_after=None, name="threshold", presence=3.0):
+        segmenter = Segmenter(
+            Threshold(stop_after, presence), card.model_copy(update={"name": name})
+        )
         monkeypatch.setattr(module, "load", lambda *_, **__: segmenter)
 
     install()
@@ -86,7 +89,7 @@ def content(folder):
 
 def test_every_image_is_in_the_manifest_and_faults_are_set_aside(use, images, tmp_path):
     summary = predict_archive(job(tmp_path / "out"), [images])
-    assert summary.counts == {"done": 11, "failed": 1, "open": 0, "objects": 11}
+    assert summary.counts == {"done": 11, "failed": 1, "open": 0, "objects": 11, "nothing": 0}
     rows = list(csv.DictReader((tmp_path / "out" / "manifest.csv").open()))
     assert [row["file"] for row in rows if row["status"] == "failed"] == ["patient1/scan2.png"]
     assert "scan2.png" in next(row["error"] for row in rows if row["status"] == "failed")
@@ -173,7 +176,7 @@ def test_a_changed_image_is_done_again_and_a_new_one_added(use, images, tmp_path
     os.utime(broken, ns=(1, 1))
     shutil.copy(good, images / "patient2" / "scan9.png")
     summary = predict_archive(job(tmp_path / "out"), [images])
-    assert summary.counts == {"done": 13, "failed": 0, "open": 0, "objects": 13}
+    assert summary.counts == {"done": 13, "failed": 0, "open": 0, "objects": 13, "nothing": 0}
 
 
 def test_another_job_in_the_same_folder_is_refused(use, images, tmp_path):
@@ -218,10 +221,10 @@ def test_want_of_memory_leaves_an_image_open_for_the_next_run(use, images, tmp_p
     with monkeypatch.context() as patch:
         patch.setattr(Run, "predict_file", short_of_memory)
         summary = predict_archive(job(tmp_path / "out"), [images])
-    assert summary.counts == {"done": 8, "failed": 1, "open": 3, "objects": 8}
+    assert summary.counts == {"done": 8, "failed": 1, "open": 3, "objects": 8, "nothing": 0}
     assert summary.failed and "open: 3" in str(summary)
     summary = predict_archive(job(tmp_path / "out"), [images])
-    assert summary.counts == {"done": 11, "failed": 1, "open": 0, "objects": 11}
+    assert summary.counts == {"done": 11, "failed": 1, "open": 0, "objects": 11, "nothing": 0}
     assert "open" not in str(summary)
 
 
@@ -260,3 +263,17 @@ def test_long_names_that_differ_at_their_end_keep_a_mask_each(use, images, tmp_p
     assert len({row["mask"] for row in rows}) == len(names)
     assert all((tmp_path / "out" / row["mask"]).is_file() for row in rows)
     assert len(list((tmp_path / "out").glob("*.png"))) == 2 * len(names)
+
+
+def test_an_image_without_an_object_has_a_row_and_counts_as_none(use, images, tmp_path):
+    use(presence=-3.0)
+    summary = predict_archive(job(tmp_path / "out"), [images])
+    assert summary.counts == {"done": 11, "failed": 1, "open": 0, "objects": 0, "nothing": 11}
+    rows = list(csv.DictReader((tmp_path / "out" / "results.csv").open()))
+    assert [row["object"] for row in rows] == ["0"] * 11
+    assert {(row["look"], row["reason"]) for row in rows} == {("yes", "nothing found")}
+    assert {row["file"] for row in rows} >= {"patient0/scan0.png", "patient2/scan3.png"}
+    manifest = list(csv.DictReader((tmp_path / "out" / "manifest.csv").open()))
+    assert {row["objects"] for row in manifest} == {"0"}
+    assert "nothing was found on 11 images" in str(summary)
+    assert "is not calibrated" in str(summary)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from samling.errors import InputError
+from samling.errors import InputError, meant
 from samling.prompts.frame import Frame
 
 WINDOWS: dict[str, tuple[float, float]] = {
@@ -71,7 +71,8 @@ def window_of(text: str) -> tuple[float, float]:
         centre, width = (float(part) for part in text.split(","))
     except ValueError:
         problem = f"'{text}' is no window"
-        remedy = f"use {', '.join(WINDOWS)}, or CENTRE,WIDTH in Hounsfield units"
+        remedy = meant(text, WINDOWS)
+        remedy = remedy or f"use {', '.join(WINDOWS)}, or CENTRE,WIDTH in Hounsfield units"
         raise InputError("window", problem, remedy) from None
     if not (0 < width < 1e5 and abs(centre) < 1e5):
         problem = f"has centre {centre:g} and width {width:g}"

@@ -138,12 +138,14 @@ class Store:
 
     Args:
         path: as it was named, perhaps with a fold: `my.h5@2of5` is the second of five, see `fold_by_group`.
+            Training and validation cases are dealt into folds; test cases stay out.
         file: the same, open.
 
     Attributes:
         neighbours: whether `case` reads the slices before and after, too.
         only: (number, nested): labels that `case` gives are 1 where this class is, nested: or one
             after it; None: all classes, by number.
+        fold: (number, of how many); None: the whole store.
     """
 
     def __init__(self, path: Path, file: h5py.File) -> None:
@@ -161,9 +163,10 @@ class Store:
         self.ids: tuple[str, ...] = tuple(row.id for row in rows)
         self._rows = {row.id: row for row in rows}
         self._index = {id: index for index, id in enumerate(self.ids)}
-        self._place, fold = fold_in(path)
-        if fold is not None:
-            self.splits = fold_by_group(rows, *fold)
+        self._place, self.fold = fold_in(path)
+        if self.fold is not None:
+            kept = set(self.splits.test.ids)
+            self.splits = fold_by_group([row for row in rows if row.id not in kept], *self.fold)
             both = f"{self.content_hash} {self.splits.hash}"
             self.content_hash = hashlib.sha256(both.encode()).hexdigest()
 

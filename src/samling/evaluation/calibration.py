@@ -108,12 +108,36 @@ def risk_coverage(sureness: ArrayLike, dice: ArrayLike) -> tuple[Floats, Floats]
     return count / len(risk), np.cumsum(risk) / count
 
 
-def covered(curve: Curve, quality: ArrayLike, dice: ArrayLike) -> float:
-    """Share of objects whose Dice lies in its interval."""
+@dataclass(frozen=True)
+class Coverage:
+    """Of so many objects (`of`, at least one) so many have their Dice in its interval."""
+
+    inside: int
+    of: int
+
+    @property
+    def share(self) -> float:
+        """0..1."""
+        return self.inside / self.of
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """95 % interval of the share among all such objects (Clopper and Pearson 1934).
+
+        As if objects were independent: with several of a patient it is wider in truth.
+        """
+        from scipy.stats import binomtest
+
+        found = binomtest(self.inside, self.of).proportion_ci(0.95, method="exact")
+        return float(found.low), float(found.high)
+
+
+def covered(curve: Curve, quality: ArrayLike, dice: ArrayLike) -> Coverage:
+    """How many objects have their Dice in its interval."""
     found = [curve.expect(float(q)) for q in np.asarray(quality)]
     values = np.asarray(dice, np.float64)
     inside = [e.low - 1e-9 <= v <= e.high + 1e-9 for e, v in zip(found, values, strict=True)]
-    return float(np.mean(inside))
+    return Coverage(sum(inside), len(inside))
 
 
 def _isotonic(x: Floats, y: Floats) -> tuple[Floats, Floats]:

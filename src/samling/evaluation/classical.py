@@ -48,7 +48,9 @@ def otsu(image: Image, prompt: Prompt) -> BoolArray:
 def grabcut(image: Image, prompt: Prompt) -> BoolArray:
     """GrabCut (Rother et al. 2004) by OpenCV: the surroundings of the box are background.
 
-    Arguments as `otsu`. Where the box covers the whole image there is no background: all is object.
+    The box's middle is object for certain: told by the surroundings alone, an object that is as grey as
+    they are vanishes, which in ultrasound most do. Arguments as `otsu`. Where the box covers the whole
+    image there is no background: all is object.
     """
     window = _window(prompt, image.shape)
     whole = _placed(np.ones(_shape(window), dtype=bool), window, image.shape)
@@ -57,7 +59,10 @@ def grabcut(image: Image, prompt: Prompt) -> BoolArray:
     if inside.all():
         return whole
     known = np.where(inside, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8)
-    colour = np.ascontiguousarray(np.repeat(_grey(image[rows, columns])[..., None], 3, axis=2))
+    middle = _placed(_ellipse(_shape(window), MIDDLE_SHARE), window, image.shape)
+    known[middle[rows, columns]] = cv2.GC_FGD
+    grey = _smooth(image[rows, columns])
+    colour = np.ascontiguousarray(np.repeat(grey[..., None], 3, axis=2))
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.setRNGSeed(0)  # its mixtures start at random
     nowhere = (0, 0, 1, 1)  # the mask is given instead

@@ -19,12 +19,11 @@ from samling.evaluation.tables import (
     Score,
     automatic,
     clicks_table,
+    counts,
     describe,
     details,
     headline,
 )
-
-_COUNTS = ("n_found", "n_false_alarms")
 
 
 class PublishedFigure(Protocol):
@@ -46,7 +45,7 @@ class Compound:
         rows: averaged over seeds. spread: (protocol, method) -> SD of the mean Dice over seeds.
         folds: mean Dice of every fold, where a store was measured fold by fold.
         missing: (protocol, method) -> seeds measured and planned, where some are missing.
-        costs: by method. damage: Dice on damaged pictures, if that was asked for.
+        costs: by method. damage: change of Dice on damaged pictures, if that was asked for.
         wrong: scores whose mean Dice and mean IoU contradict each other, those of damaged pictures too.
         pictures: title -> PNG.
     """
@@ -65,15 +64,36 @@ class Compound:
 
 
 def over_seeds(rows_by_seed: Mapping[int, Sequence[Row]]) -> list[Row]:
-    """One row per image, method and protocol: the mean over the seeds that have it.
-
-    Counts (lesions found, false alarms, clicks) are rounded to whole numbers.
-    """
+    """One row per image, method and protocol: the mean over the seeds that have it."""
     gathered: dict[tuple[str, str, str], list[Row]] = {}
     for rows in rows_by_seed.values():
         for row in rows:
             gathered.setdefault((row.protocol, row.method, row.id), []).append(row)
     return [_mean_row(rows) for rows in gathered.values()]
+
+
+def counts_over_seeds(
+    scores: Sequence[Score], rows_by_seed: Mapping[int, Sequence[Row]]
+) -> list[Score]:
+    """The scores of `over_seeds` rows, with what is counted in each seed's own answers, then averaged.
+
+    Counting in averaged rows would ask whether the seeds together found a lesion, which none of them did.
+    """
+    gathered: dict[tuple[str, str], list[dict[str, float]]] = {}
+    for rows in rows_by_seed.values():
+        divided: dict[tuple[str, str], list[Row]] = {}
+        for row in rows:
+            divided.setdefault((row.method, row.protocol), []).append(row)
+        for key, own in divided.items():
+            gathered.setdefault(key, []).append(counts(own))
+    found = []
+    for score in scores:
+        several = gathered[score.method, score.protocol]
+        means: dict[str, Any] = {
+            name: float(np.mean([one[name] for one in several])) for name in several[0]
+        }
+        found.append(replace(score, **means))
+    return found
 
 
 def seed_spread(rows_by_seed: Mapping[int, Sequence[Row]]) -> dict[tuple[str, str], float]:
@@ -313,8 +333,8 @@ _CAPTIONS = {
     MATRIX: "Image, truth, and the answer of every method (orange) to the same prompt. The images "
     "were drawn by lot, not picked.",
     ROBUSTNESS: "Mean Dice when each side of the box is moved at random by up to so many percent.",
-    DAMAGE: "Mean Dice when the picture is as another machine, setting or export would have given it; "
-    "level 0 is the picture as it was.",
+    DAMAGE: "Mean change of Dice, each image against itself, when the picture is as another machine, "
+    "setting or export would have given it; level 0 is the picture as it was.",
     COST: "Mean Dice with its 95% interval against the time of one image with one prompt; the area "
     "of a dot grows with the number of weights.",
 }
@@ -324,12 +344,10 @@ def _mean_row(rows: list[Row]) -> Row:
     if len(rows) == 1:
         return rows[0]
     means: dict[str, Any] = {}
-    for name in (*MEASURES, "quality", *_COUNTS):
+    for name in (*MEASURES, "quality", "n_found", "n_false_alarms"):
         values = [getattr(row, name) for row in rows]
         known = [value for value in values if value is not None]
-        mean = float(np.mean(known)) if len(known) == len(values) else None
-        whole = name in _COUNTS or name == "clicks"
-        means[name] = round(mean) if whole and mean is not None else mean
+        means[name] = float(np.mean(known)) if len(known) == len(values) else None
     return replace(rows[0], **means)
 
 

@@ -1,6 +1,7 @@
 """Cost of a method: weights, and time per image on this machine, cold and warm."""
 
 import ctypes
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from samling.evaluation.protocols import Asked, E
 from samling.inference.card import Card
 from samling.prompts.prompt import Prompt
 
-WARM_RUNS = 5
+WARM_RUNS = 20
 POWERCAP = Path("/sys/class/powercap")
 """Where Linux shows the energy counters (RAPL) of processors; often readable by the administrator alone."""
 
@@ -31,7 +32,8 @@ class Cost:
         images: how many were timed after the first.
         trained: weights that training changed; None if it is not known.
         macs: multiply-adds of one image with one prompt; None where nobody can count them.
-        memory_mb: most memory above what was held before; None where the system does not tell.
+        memory_mb: most memory above what was held before, of the GPU if there is one; None where the
+            system does not tell.
         file_mb: size of what must be stored for it, without a base that it shares.
         joules: energy of the processors per warm image, with all else they did; None where the machine
             does not tell.
@@ -130,7 +132,16 @@ def _anew(images: Sequence[NDArray[np.float32]], number: int) -> NDArray[np.floa
 
 @contextmanager
 def _peak_memory() -> Iterator[Callable[[], float | None]]:
-    """Most memory above the start, in MB: Linux resets its own record when asked."""
+    """Most memory above the start, in MB: of the GPU where one is used, else of the process.
+
+    Linux resets its own record when asked.
+    """
+    torch = sys.modules.get("torch")  # without it nothing runs on a GPU
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+        yield lambda: (torch.cuda.max_memory_allocated() - held) / 1e6
+        return
     before: float | None = None
     try:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

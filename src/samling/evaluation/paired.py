@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from samling.evaluation.report import Table
 from samling.evaluation.run import Row
-from samling.evaluation.statistics import Interval, MeanOver, holm, paired_test
+from samling.evaluation.statistics import Interval, MeanOver, holm, least_p, paired_test
 from samling.evaluation.tables import describe, means_are
 
 LEVEL = 0.05
@@ -37,11 +37,10 @@ class Compared:
 
     @property
     def verdict(self) -> str:
-        """In words, by the corrected permutation test; n groups allow no p below 2 / 2^n."""
-        if 2 / 2**self.groups >= LEVEL:
-            return "too few groups to tell"
+        """In words, by the corrected permutation test; few groups allow no small p among many tests."""
         if self.permutation_holm >= LEVEL:
-            return "not clearly apart"
+            few = self.family * least_p(self.groups) >= LEVEL
+            return "too few groups to tell" if few else "not clearly apart"
         more = self.change.mean > 0
         return "better" if more == (self.measure == "dice") else "worse"
 

@@ -9,8 +9,9 @@ from typing import Any
 from samling.atomic import atomic_path
 from samling.evaluation.calibration import Reliability
 from samling.evaluation.curves import COLOURS, MARKERS
-from samling.evaluation.damage import divided
-from samling.evaluation.statistics import Interval
+from samling.evaluation.drop import changes
+from samling.evaluation.run import Row
+from samling.evaluation.statistics import Interval, MeanOver
 from samling.evaluation.tables import Score, describe
 
 _NAME_DECADES = 0.28
@@ -155,22 +156,33 @@ def _name_points(axes: Any, points: Sequence[Priced]) -> None:
         )
 
 
-def draw_damage(scores: Sequence[Score], path: Path, methods: Sequence[str] = ()) -> Path | None:
-    """Dice against the level of each damage, a panel each, with 95% bands; None if none was asked for.
+def draw_damage(
+    rows: Sequence[Row], path: Path, over: MeanOver = "image", methods: Sequence[str] = ()
+) -> Path | None:
+    """Change of Dice at each level of a damage, a panel each, with 95% bands; None if none was asked for.
+
+    Of several prompts the first that was damaged is shown; the table has all.
 
     Args:
         methods: an order that gives each its colour, as in `draw_robustness`.
     """
-    names = list(dict.fromkeys(d[:-1] for s in scores if (d := divided(s.protocol)[1])))
-    if not names:
+    found = changes(rows, over)
+    if not found:
         return None
-    rows, columns = -(-len(names) // 4), min(4, len(names))
-    figure, _ = _figure(1.5 + 2.2 * columns, 2.2 * rows + 0.9, rows, columns)
-    shown = list(dict.fromkeys(score.method for score in scores))
+    first = next(prompt for _, prompt, _ in found)
+    names = list(dict.fromkeys(name for _, prompt, name in found if prompt == first))
+    height, columns = -(-len(names) // 4), min(4, len(names))
+    figure, _ = _figure(1.5 + 2.2 * columns, 2.2 * height + 0.9, height, columns)
+    shown = list(dict.fromkeys(method for method, _, _ in found))
     numbers = _numbers(methods, shown)
     for axes, name in zip(figure.axes, names, strict=False):
         for method in shown:
-            _plot_band(axes, damage_curve(scores, method, name), method, numbers[method])
+            levels = found.get((method, first, name), {})
+            points = [
+                (level, Interval(100 * c.mean, 100 * c.low, 100 * c.high))
+                for level, c in levels.items()
+            ]
+            _plot_band(axes, points, method, numbers[method])
         axes.set(title=name, xticks=range(4))
     for axes in figure.axes[len(names) :]:
         axes.remove()
@@ -178,8 +190,8 @@ def draw_damage(scores: Sequence[Score], path: Path, methods: Sequence[str] = ()
     high = max(axes.get_ylim()[1] for axes in figure.axes)
     for axes in figure.axes:  # one scale: or a small drop looks like a large one
         axes.set_ylim(low, high)
-    figure.supxlabel("level of damage")
-    figure.supylabel("mean Dice")
+    figure.supxlabel(f"level of damage, {describe(first)}")
+    figure.supylabel("change in points of Dice")
     _legend_above(figure, len(shown))
     return _saved(figure, path)
 
@@ -199,15 +211,6 @@ def _legend_above(figure: Any, count: int) -> None:
     figure.set_size_inches(max(figure.get_figwidth(), width), figure.get_figheight() + height)
 
 
-def damage_curve(scores: Sequence[Score], method: str, name: str) -> list[tuple[int, Interval]]:
-    """(level, mean Dice) of one damage, from level 0, the picture as it was."""
-    own = [(divided(s.protocol), s.dice) for s in scores if s.method == method and s.dice]
-    prompts = {prompt for (prompt, damage), _ in own if damage}
-    clean = [(0, value) for (prompt, damage), value in own if not damage and prompt in prompts]
-    damaged = [(int(d[-1]), value) for (_, d), value in own if d and d[:-1] == name]
-    return sorted(clean + damaged, key=lambda point: point[0])
-
-
 def draw_reliability(diagrams: Mapping[str, Reliability], path: Path) -> Path:
     """Predicted against observed means per bin; on the diagonal is what is calibrated."""
     figure, axes = _figure(5.2, 4.6)
@@ -216,7 +219,8 @@ def draw_reliability(diagrams: Mapping[str, Reliability], path: Path) -> Path:
         label = f"{name} (error {found.error:.3f})"
         axes.plot(found.predicted, found.observed, label=label, **_style(number))
     axes.set(xlabel="predicted", ylabel="observed", xlim=(0, 1), ylim=(0, 1))
-    axes.legend(frameon=False, fontsize=8)
+    if diagrams:
+        axes.legend(frameon=False, fontsize=8)
     return _saved(figure, path)
 
 
@@ -226,7 +230,8 @@ def draw_risk(curves: Mapping[str, tuple[Any, Any]], path: Path) -> Path:
     for number, (name, (share, risk)) in enumerate(curves.items()):
         axes.plot(share, risk, label=name, color=COLOURS[number % len(COLOURS)], linewidth=1.6)
     axes.set(xlabel="share of objects kept, the surest first", ylabel="1 - mean Dice of these")
-    axes.legend(frameon=False, fontsize=9)
+    if curves:
+        axes.legend(frameon=False, fontsize=9)
     return _saved(figure, path)
 
 

@@ -88,10 +88,10 @@ class Row:
     hd95_mm: float | None = None
     assd_mm: float | None = None
     nsd_mm: float | None = None
-    clicks: int | None = None
+    clicks: float | None = None
     quality: float | None = None
-    n_found: int = 0
-    n_false_alarms: int = 0
+    n_found: float = 0
+    n_false_alarms: float = 0
 
 
 def evaluate_segmenter(

@@ -20,6 +20,7 @@ from samling.evaluation.tables import (
     by_category,
     category_table,
     clicks_table,
+    count,
     describe,
     details,
     headline,
@@ -177,9 +178,9 @@ def _jitter_cost(own: Sequence[Score]) -> list[str]:
 
 def _in_automatic(score: Score) -> str:
     alarms = score.n_false_alarms / score.n if score.n else 0.0
-    empty = f" Of {score.n_empty} images without a lesion, {score.n_empty_right} stay empty."
+    empty = f" Of {score.n_empty} images without a lesion, {count(score.n_empty_right)} stay empty."
     return (
-        f"Without a prompt it finds {score.n_found} of {score.n_lesions} lesions, with "
+        f"Without a prompt it finds {count(score.n_found)} of {score.n_lesions} lesions, with "
         f"{alarms:.2f} false alarms per image." + (empty if score.n_empty else "")
     )
 
@@ -187,7 +188,7 @@ def _in_automatic(score: Score) -> str:
 def _in_clicks(score: Score) -> str:
     assert score.clicks is not None
     return (
-        f"It takes {score.clicks.mean:.1f} {describe(score.protocol)}; {score.n_reached} of "
+        f"It takes {score.clicks.mean:.1f} {describe(score.protocol)}; {count(score.n_reached)} of "
         f"{score.n} images get there within {MOST_CLICKS}."
     )
 
@@ -217,8 +218,8 @@ def _damaged(evaluation: Evaluation) -> list[Table | Picture]:
     if evaluation.damage is None or evaluation.damage_curves is None:
         return []
     caption = (
-        "Mean Dice with its 95% interval against the level of each damage; labels and prompts "
-        "unchanged."
+        "Mean change of Dice, each image against itself, with its 95% interval at the levels of each "
+        "damage; labels and prompts unchanged."
     )
     return [evaluation.damage, Picture(evaluation.damage_curves, "Dice against damage", caption)]
 

@@ -41,6 +41,7 @@ class Score:
         n_empty: counted images whose label is empty.
         n_empty_right: those of them where the prediction is empty too.
         n_reached: images that reached the Dice of `noc`.
+            These two, n_found and n_false_alarms are means over the seeds where there are several.
         dice_lesions: mean Dice over images with a lesion only (as `dice` except in automatic mode).
         dice ... clicks: means over the counted images; None if there are none, or unless all of
             them have a value.
@@ -51,11 +52,11 @@ class Score:
     n: int
     n_skipped: int
     n_empty: int
-    n_empty_right: int
+    n_empty_right: float
     n_lesions: int
-    n_found: int
-    n_false_alarms: int
-    n_reached: int = 0
+    n_found: float
+    n_false_alarms: float
+    n_reached: float = 0
     dice_lesions: float | None = None
     dice: Interval | None = None
     iou: Interval | None = None
@@ -124,21 +125,38 @@ def _score(rows: list[Row], seed: int, over: MeanOver) -> Score:
     empty = [row for row in counted if not row.n_label_objects]
     means: dict[str, Any] = {name: _interval(counted, name, seed, over) for name in MEASURES}
     lesions = _interval(with_lesion, "dice", seed, over)
-    _, goal = clicking(rows[0].protocol)
     return Score(
         method=rows[0].method,
         protocol=rows[0].protocol,
         n=len(counted),
         n_skipped=len(rows) - len(counted),
         n_empty=len(empty),
-        n_empty_right=sum(row.dice == 1 for row in empty),
         n_lesions=sum(row.n_label_objects for row in counted),
-        n_found=sum(row.n_found for row in counted),
-        n_false_alarms=sum(row.n_false_alarms for row in counted),
-        n_reached=sum((row.dice or 0) >= goal for row in counted),
         dice_lesions=lesions.mean if lesions else None,
         **means,
+        **counts(rows),
     )
+
+
+def counts(rows: Sequence[Row]) -> dict[str, Any]:
+    """What a score counts in the rows of one method, protocol and seed: its fields `n_...` by name."""
+    counted = [row for row in rows if row.counted]
+    _, goal = clicking(rows[0].protocol)
+    return {
+        "n_empty_right": sum(row.dice == 1 for row in counted if not row.n_label_objects),
+        "n_found": sum(row.n_found for row in counted),
+        "n_false_alarms": sum(row.n_false_alarms for row in counted),
+        "n_reached": sum((row.dice or 0) >= goal for row in counted),
+    }
+
+
+def count(number: float) -> str:
+    """A count as it is; a mean of counts with one decimal.
+
+    >>> count(12), count(38 / 3)
+    ('12', '12.7')
+    """
+    return f"{number:.0f}" if float(number).is_integer() else f"{number:.1f}"
 
 
 def _interval(rows: list[Row], name: str, seed: int, over: MeanOver) -> Interval | None:
@@ -191,7 +209,7 @@ def details(scores: Sequence[Score], model: str, over: MeanOver = "image") -> Ta
         ("ASSD mm", lambda score: _mean(score.assd_mm, 2)),
         (f"NSD {TOLERANCE_MM:g} mm", lambda score: _mean(score.nsd_mm, 3)),
         ("BCE", lambda score: _mean(score.cross_entropy, 3)),
-        ("Lesions found", lambda score: f"{score.n_found} of {score.n_lesions}"),
+        ("Lesions found", lambda score: f"{count(score.n_found)} of {score.n_lesions}"),
         ("False alarms per image", lambda score: _number(_alarms(score), 2)),
     ]
     if all(score.hd95_mm is None for score in scores):
@@ -204,41 +222,13 @@ def undamaged(scores: Sequence[Score]) -> list[Score]:
     return [score for score in scores if not divided(score.protocol)[1]]
 
 
-def damage_table(scores: Sequence[Score]) -> Table | None:
-    """Mean Dice by method, damage and level; None if no damage was asked for."""
-    found: dict[tuple[str, str, str], dict[str, Score]] = {}
-    for score in scores:
-        prompt, damage = divided(score.protocol)
-        if damage:
-            found.setdefault((score.method, prompt, damage[:-1]), {})[damage[-1]] = score
-    if not found:
-        return None
-    whole = {(s.method, s.protocol): s for s in undamaged(scores)}
-    rows = tuple(
-        (
-            method,
-            describe(prompt),
-            name,
-            _with_interval(clean.dice) if (clean := whole.get((method, prompt))) else "–",
-            *(_with_interval(levels[n].dice) if n in levels else "–" for n in "123"),
-        )
-        for (method, prompt, name), levels in found.items()
-    )
-    header = ("Method", "Prompt", "Damage", "As it was", "Level 1", "Level 2", "Level 3")
-    caption = (
-        "Mean Dice (95% interval) on damaged pictures, labels and prompts unchanged; see "
-        "docs/metrics.md."
-    )
-    return Table(header, rows, caption, text_columns=(0, 1, 2))
-
-
 def clicks_table(scores: Sequence[Score], model: str, over: MeanOver = "image") -> Table | None:
     """How many clicks a Dice takes; None if nobody was asked that."""
     columns: list[tuple[str, Callable[[Score], str]]] = [
         ("Prompt", lambda score: describe(score.protocol)),
         ("Method", lambda score: score.method),
         ("Clicks (95% interval)", lambda score: _with_interval(score.clicks, 2)),
-        ("Reached", lambda score: f"{score.n_reached} of {score.n}"),
+        ("Reached", lambda score: f"{count(score.n_reached)} of {score.n}"),
     ]
     asked = [score for score in scores if score.protocol.startswith("noc")]
     caption = f"{means_are(over)} An image that is not reached counts as {MOST_CLICKS} clicks."
@@ -286,9 +276,9 @@ def automatic(scores: Sequence[Score]) -> Table | None:
         (
             score.method,
             _number(score.dice_lesions, 3),
-            f"{score.n_found} of {score.n_lesions}",
+            f"{count(score.n_found)} of {score.n_lesions}",
             _number(_alarms(score), 2),
-            f"{score.n_empty_right} of {score.n_empty}",
+            f"{count(score.n_empty_right)} of {score.n_empty}",
         )
         for score in chosen
     ]

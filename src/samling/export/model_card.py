@@ -2,6 +2,7 @@
 
 from samling.export.parity import Parity
 from samling.inference.card import Card
+from samling.inference.expectation import NOTHING
 
 _PROMPTS = {
     "box": "a box around each object",
@@ -14,7 +15,6 @@ _PROMPTS = {
 def model_card(card: Card, parity: Parity, precision: str = "32-bit floats") -> str:
     """Markdown for the bundle's README; `precision` says how its numbers are stored, at what cost."""
     prompts = "\n".join(f"- {kind}: {_PROMPTS[kind]}" for kind in card.prompts)
-    trained = ", ".join(card.trained_on) or "not stated"
     return f"""# {card.name}
 
 A model that outlines {" / ".join(card.classes)} in grey medical images, exported by samling.
@@ -24,7 +24,7 @@ basis of a diagnosis or a treatment. A person with the right training checks eve
 
 ## Intended use
 
-Images of the kind it was trained on (training data: {trained}). Prompts it was trained for:
+Images of the kind it was trained on (training data: {_trained(card)}). Prompts it was trained for:
 
 {prompts}
 
@@ -37,16 +37,7 @@ Images of the kind it was trained on (training data: {trained}). Prompts it was 
 
 ## Provenance
 
-| | |
-| --- | --- |
-| base | {card.base} |
-| SHA-256 of the base's weights | `{card.base_sha256}` |
-| adapter | {(card.adapter or {}).get("kind", "none")} |
-| training data | {trained} |
-| hash of the split | {f"`{card.split_hash}`" if card.split_hash else "not stated"} |
-| licence | {card.licence} |
-| export | {parity} |
-| precision | {precision} |
+{_provenance(card, parity, precision)}
 
 ## Use
 
@@ -61,3 +52,36 @@ in [0, 1] (longest side to S, min-max, zero padding at the right and the bottom)
 the inputs of SAM's ONNX decoder with one row per object -> `low_res_masks` (logits over the whole
 square) and `iou_predictions`.
 """
+
+
+def _calibrated(card: Card) -> str:
+    """On what, for which kinds of prompt, and how often finding nothing was wrong."""
+    found = card.calibration
+    if found is None:
+        return "not when it was exported; `card.json` has it if `samling calibrate` was run on it since"
+    kinds = (
+        ", ".join(kind for kind in card.asked_kinds if kind in found.curves) or "no kind of prompt"
+    )
+    text = f"on {found.store.replace('+', ', ')}, intervals of {found.level:.0%}, for {kinds}"
+    if (nothing := found.curves.get(NOTHING)) is None:
+        return text
+    wrong = round(nothing.objects * (1 - nothing.dice[0]))
+    return f"{text}; of {nothing.objects} images where automatic mode found nothing {wrong} held a lesion"
+
+
+def _provenance(card: Card, parity: Parity, precision: str) -> str:
+    return f"""| | |
+| --- | --- |
+| base | {card.base} |
+| SHA-256 of the base's weights | `{card.base_sha256}` |
+| adapter | {(card.adapter or {}).get("kind", "none")} |
+| training data | {_trained(card)} |
+| calibrated | {_calibrated(card)} |
+| hash of the split | {f"`{card.split_hash}`" if card.split_hash else "not stated"} |
+| licence | {card.licence} |
+| export | {parity} |
+| precision | {precision} |"""
+
+
+def _trained(card: Card) -> str:
+    return ", ".join(card.trained_on) or "not stated"

@@ -13,6 +13,7 @@ from samling.prompts.frame import Fit
 from samling.prompts.prompt import TokenPadding
 
 PromptKind = Literal["box", "points", "mask", "automatic"]
+_ASKED: tuple[PromptKind, ...] = ("box", "points", "automatic")
 AdapterSettings = dict[str, int | float | str | bool | list[str] | list[int] | None]
 
 
@@ -89,6 +90,17 @@ class Card(BaseModel):
     def answers(self) -> int:
         """How many masks automatic mode gives."""
         return 1 if self.automatic == "together" else len(self.classes)
+
+    @property
+    def asked_kinds(self) -> tuple[PromptKind, ...]:
+        """Kinds of prompt that begin a question, the one that a temperature is fitted to first."""
+        return tuple(kind for kind in _ASKED if kind in self.prompts)
+
+    def temperature(self, kind: PromptKind) -> float:
+        """Of the logits that answer a kind of prompt; 1 for all but the one it was fitted to."""
+        if self.calibration is None or (kind,) != self.asked_kinds[:1]:
+            return 1.0
+        return self.calibration.temperature
 
     @property
     def intensity_steps(self) -> Intensity:

@@ -29,6 +29,8 @@ COLUMNS = (
     "needs_help",
 )
 VIDEO, TABLE, CURVE = "annotated.mp4", "frames.csv", "area.svg"
+PLAYED = 25.0
+"""Frames per second of the video where the source has no rate."""
 _CURVE_SIZE = (640, 160)
 
 
@@ -40,14 +42,20 @@ class CineFolder:
 
     Args:
         folder: made if it is missing.
-        rate: frames per second of the video.
+        rate: frames per second of the source; None: it has none, then nothing is said in seconds.
         spacing_mm: size of a pixel, for areas in mm².
+        classes: of the model, see `draw`.
     """
 
     def __init__(
-        self, folder: Path, rate: float, spacing_mm: tuple[float, float] | None = None
+        self,
+        folder: Path,
+        rate: float | None,
+        spacing_mm: tuple[float, float] | None = None,
+        classes: Sequence[str] = (),
     ) -> None:
         self.folder, self.rate, self.spacing_mm = folder, rate, spacing_mm
+        self.classes = tuple(classes)
         self._areas: list[float] = []
         self._video: cv2.VideoWriter | None = None
         self._made = not folder.exists()
@@ -67,7 +75,7 @@ class CineFolder:
         Raises:
             InputError: the video cannot be written.
         """
-        picture = draw(frame.image, frame.objects)
+        picture = draw(frame.image, frame.objects, self.classes)
         if self._video is None:
             self._video = self._opened(picture.shape[1], picture.shape[0])
         self._video.write(picture[..., ::-1])
@@ -80,7 +88,7 @@ class CineFolder:
         self._writer.writerow(
             {
                 "frame": frame.number,
-                "seconds": f"{frame.number / self.rate:.4f}",
+                "seconds": None if self.rate is None else f"{frame.number / self.rate:.4f}",
                 "objects": sum(found.box is not None for found in frame.objects),
                 "score": None if score is None else f"{score:.4f}",
                 "area_px": size.area_px,
@@ -116,15 +124,16 @@ class CineFolder:
 
     def _opened(self, width: int, height: int) -> cv2.VideoWriter:
         code = cv2.VideoWriter.fourcc(*"mp4v")
-        video = cv2.VideoWriter(str(self._unfinished), code, self.rate, (width, height))
+        rate = self.rate or PLAYED
+        video = cv2.VideoWriter(str(self._unfinished), code, rate, (width, height))
         if not video.isOpened():
             problem = "cannot be written"
             raise InputError(self.folder / VIDEO, problem, "free space or name another folder")
         return video
 
 
-def area_curve(areas: Sequence[float], rate: float, unit: str) -> str:
-    """SVG of area over time; long loops are drawn by every n-th frame."""
+def area_curve(areas: Sequence[float], rate: float | None, unit: str) -> str:
+    """SVG of area over time, or over frames without a rate; long loops are drawn by every n-th frame."""
     width, height = _CURVE_SIZE
     top = max([*areas, 1e-9])
     step = max(1, len(areas) // width)
@@ -132,12 +141,12 @@ def area_curve(areas: Sequence[float], rate: float, unit: str) -> str:
     x = np.linspace(40, width - 10, max(len(shown), 1))
     y = height - 20 - shown / top * (height - 40)
     line = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=False))
-    seconds = len(areas) / rate
+    length = f"{len(areas)} frames" if rate is None else f"{len(areas) / rate:.1f} s"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         f'font-family="sans-serif" font-size="11">\n'
         f'<rect width="{width}" height="{height}" fill="white"/>\n'
         f'<text x="4" y="14">area, up to {top:.0f} {unit}</text>\n'
-        f'<text x="{width - 60}" y="{height - 4}">{seconds:.1f} s</text>\n'
+        f'<text x="{width - 10}" y="{height - 4}" text-anchor="end">{length}</text>\n'
         f'<polyline points="{line}" fill="none" stroke="#d55e00" stroke-width="1.5"/>\n</svg>\n'
     )

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 LOOK_BELOW = 0.6
 """A person should look at a mask whose Dice may be lower than this."""
 SPREAD_AT_BEST = 0.05
+NOTHING = "nothing"
+"""In a calibration, beside the kinds of prompt: automatic answers that hold no object."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -53,8 +55,10 @@ class Calibration(BaseModel):
 
     Args:
         level: share of images whose Dice lies in the interval.
-        temperature: logits are divided by it to become probabilities.
-        store, split_hash: of the images it was fitted to. curves: by kind of prompt.
+        temperature: logits of the first of the card's `asked_kinds` are divided by it to become
+            probabilities.
+        store, split_hash: of the images it was fitted to; of several with + between.
+        curves: by kind of prompt, and of `NOTHING`. What is not here is not promised.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -64,6 +68,12 @@ class Calibration(BaseModel):
     store: str
     split_hash: str
     curves: dict[str, Curve]
+
+    @property
+    def nothing(self) -> Expected | None:
+        """Of an automatic answer that holds no object: the share of such images that are empty."""
+        curve = self.curves.get(NOTHING)
+        return None if curve is None else curve.expect(1.0)
 
 
 def spread(dice: np.float64) -> np.float64:

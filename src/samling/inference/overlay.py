@@ -1,11 +1,13 @@
 """Overlay: an image with the outlines, boxes and scores of its objects drawn on it."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from samling.atomic import atomic_path
 from samling.data.intensity import min_max
@@ -23,13 +25,41 @@ COLOURS: tuple[tuple[int, int, int], ...] = (
 """RGB; told apart by the colour-blind and on grey."""
 
 
-def draw(image: NDArray[np.generic], objects: Sequence[Object]) -> NDArray[np.uint8]:
-    """(H, W) grey of any range -> (H, W, 3) RGB, every object outlined, boxed and scored."""
+def draw(
+    image: NDArray[np.generic], objects: Sequence[Object], classes: Sequence[str] = ()
+) -> NDArray[np.uint8]:
+    """(H, W) grey of any range -> (H, W, 3) RGB, every object outlined, boxed and scored.
+
+    Args:
+        classes: those of the model. If there are several, a colour is a class, and a legend says which;
+            else every object has a colour of its own.
+    """
     shown = (min_max(image) * 255).astype(np.uint8)
     canvas = np.ascontiguousarray(np.repeat(shown[..., None], 3, axis=2))
+    several = len(classes) > 1
     for index, found in enumerate(objects):
-        _draw_object(canvas, found, COLOURS[index % len(COLOURS)])
+        number = classes.index(found.class_name) if several else index
+        _draw_object(canvas, found, COLOURS[number % len(COLOURS)])
+    if several:
+        plate = legend(tuple(classes), min(28, max(10, max(canvas.shape[:2]) // 50)))
+        plate = plate[: canvas.shape[0], : canvas.shape[1]]
+        canvas[-plate.shape[0] :, : plate.shape[1]] = plate
     return canvas
+
+
+@functools.lru_cache(maxsize=8)  # a video needs the same one for every frame
+def legend(classes: tuple[str, ...], size: int = 13) -> NDArray[np.uint8]:
+    """(h, w, 3) RGB: a line per class with its colour, that of its number; `size` of letters in px."""
+    font, line = ImageFont.load_default(size), round(1.4 * size)
+    width = round(max(map(font.getlength, classes))) + line + 8
+    image = Image.new("RGB", (width, line * len(classes) + 4))
+    pen = ImageDraw.Draw(image)
+    for index, name in enumerate(classes):
+        middle = 2 + line * index + line // 2
+        corners = (4, middle - size // 3, 4 + 2 * (size // 3), middle + size // 3)
+        pen.rectangle(corners, COLOURS[index % len(COLOURS)])
+        pen.text((line + 4, middle), name, (255, 255, 255), font, anchor="lm")
+    return np.asarray(image)
 
 
 def write_png(path: str | Path, image: NDArray[np.uint8]) -> None:

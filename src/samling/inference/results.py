@@ -1,4 +1,4 @@
-"""Results on disk: mask and overlay per image, one CSV with a row per object."""
+"""Results on disk: mask and overlay per image, one CSV with a row per object or for finding none."""
 
 import csv
 import unicodedata
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from samling.atomic import atomic_path
 from samling.errors import InputError
+from samling.inference.expectation import LOOK_BELOW, Expected
 from samling.inference.measure import measure
 from samling.inference.overlay import draw, write_png
 from samling.inference.segmenter import Object
@@ -25,6 +26,7 @@ COLUMNS = (
     "expected_low",
     "expected_high",
     "look",
+    "reason",
     "area_px",
     "area_mm2",
     "longest_diameter_px",
@@ -40,6 +42,8 @@ COLUMNS = (
 )
 GENERIC = ("object", "foreground")
 """Classes without a meaning: the only class of a model, where it has no better name."""
+NOTHING_FOUND, DOUBTFUL = "nothing found", f"Dice may be below {LOOK_BELOW}"
+"""Reasons to look."""
 _ENDINGS = (".png", "_overlay.png")
 _STEM_BYTES = 180  # leaves room for a suffix in the 255 bytes of a file name
 
@@ -62,7 +66,7 @@ class ResultFolder:
 
     @property
     def rows(self) -> list[dict[str, object]]:
-        """One for each object so far."""
+        """One for each object so far, and one with object 0 for each image where none was found."""
         return self._rows
 
     @contextmanager
@@ -92,14 +96,20 @@ class ResultFolder:
         spacing_mm: tuple[float, float] | None = None,
         frame: int | None = None,
         stem: str | None = None,
+        asked: bool = True,
+        nothing: Expected | None = None,
     ) -> Path:
         """Write mask and overlay of one image, remember its rows; return the mask's path.
+
+        Without an object an image still has a row, so that a missed lesion is in the table.
 
         Args:
             source: the input; its stem names the results, unless `stem` does.
             image: (H, W) grey.
             frame: number of the frame in a cine loop, None for a single image.
             stem: a name that the caller has seen to: taken as it is, neither cut nor numbered.
+            asked: False: nothing was looked for, so that finding nothing means nothing.
+            nothing: what may be expected where nothing was found; None: not known.
 
         Raises:
             InputError: the folder cannot be written, or an object is of no class of the model.
@@ -108,13 +118,15 @@ class ResultFolder:
         suffix = "" if frame is None else f"_f{frame:03d}"
         own = self.reserve(f"{source.stem}{suffix}", _ENDINGS) if stem is None else None
         name = own or f"{stem}{suffix}"
-        overlay = draw(image, objects)
+        overlay = draw(image, objects, self.classes)
         for path, picture in ((f"{name}.png", mask), (f"{name}_overlay.png", overlay)):
             self.wrote(self.folder / path)  # before it is: who is stopped in between takes it back
             write_png(self.folder / path, picture)
-        for number, found in enumerate(objects, start=1):
-            row = _row(source, number, found, spacing_mm)
-            self._rows.append(row | {"frame": frame, "mask": f"{name}.png"})
+        rows = [_row(number, found, spacing_mm) for number, found in enumerate(objects, start=1)]
+        if asked and not objects:
+            rows = [{"object": 0, **_expected(nothing, NOTHING_FOUND)}]
+        common = {"file": source.name, "frame": frame, "mask": f"{name}.png"} | _scale(spacing_mm)
+        self._rows += [row | common for row in rows]
         return self.folder / f"{name}.png"
 
     def write_table(self) -> Path:
@@ -182,35 +194,38 @@ def _fold(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _row(
-    source: Path, number: int, found: Object, spacing_mm: tuple[float, float] | None
-) -> dict[str, object]:
+def _row(number: int, found: Object, spacing_mm: tuple[float, float] | None) -> dict[str, object]:
     size = measure(found.mask, spacing_mm)
     corners = dict(zip(("x0", "y0", "x1", "y1"), size.box, strict=True)) if size.box else {}
     return {
-        "file": source.name,
         "object": number,
         "class": found.class_name,
         "score": f"{found.score:.4f}",
         "quality": f"{found.quality:.4f}",
-        **_expected(found),
+        **_expected(found.expected, DOUBTFUL if size.box else NOTHING_FOUND),
         "area_px": size.area_px,
         "area_mm2": _rounded(size.area_mm2),
         "longest_diameter_px": _rounded(size.longest_diameter_px),
         "longest_diameter_mm": _rounded(size.longest_diameter_mm),
         **corners,
-        "spacing_row_mm": spacing_mm[0] if spacing_mm else None,
-        "spacing_column_mm": spacing_mm[1] if spacing_mm else None,
     }
 
 
-def _expected(found: Object) -> dict[str, object]:
-    """Columns of a calibrated model; they stay empty otherwise."""
-    if found.expected is None:
-        return {}
-    dice, low, high = (f"{value:.3f}" for value in found.expected)
-    look = "yes" if found.expected.look else "no"
-    return {"expected_dice": dice, "expected_low": low, "expected_high": high, "look": look}
+def _scale(spacing_mm: tuple[float, float] | None) -> dict[str, object]:
+    row, column = spacing_mm or (None, None)
+    return {"spacing_row_mm": row, "spacing_column_mm": column}
+
+
+def _expected(expected: Expected | None, reason: str) -> dict[str, object]:
+    """What to expect and whether to look; empty for objects of a model that is not calibrated.
+
+    Where nothing was found a person shall look, unless calibration says that little is missed there.
+    """
+    if expected is None:
+        return {"look": "yes", "reason": reason} if reason == NOTHING_FOUND else {}
+    dice, low, high = (f"{value:.3f}" for value in expected)
+    said: dict[str, object] = {"expected_dice": dice, "expected_low": low, "expected_high": high}
+    return said | ({"look": "yes", "reason": reason} if expected.look else {"look": "no"})
 
 
 def _rounded(value: float | None) -> str | None:

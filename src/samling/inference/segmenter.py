@@ -75,7 +75,8 @@ class Object:
         presence: probability that the image holds any object; None if the model does not say.
         box: (x0, y0, x1, y1) around the mask in pixels, x1 and y1 exclusive; None if it is empty.
         class_name: one of the card's classes.
-        expected: Dice with an interval; None if the model was not calibrated for this kind of prompt.
+        expected: Dice with an interval; None if the model was not calibrated for this kind of prompt,
+            and of an empty mask.
     """
 
     mask: NDArray[np.bool_]
@@ -268,9 +269,7 @@ class Segmenter:
                 logits, _ = self.decode_zoomed(encoded, prompt)
             else:
                 logits = self.decode(encoded, [prompt])[0][0]
-            np.maximum(whole, logits, out=whole)
-        calibration = self.card.calibration
-        whole /= 1.0 if calibration is None else calibration.temperature
+            np.maximum(whole, logits / self.card.temperature(_kinds(prompt)[0]), out=whole)
         return 1.0 / (1.0 + np.exp(-whole.clip(-60, 60)))
 
     def check(self, prompts: Sequence[Prompt], size: tuple[int, int]) -> None:
@@ -372,8 +371,9 @@ class Segmenter:
         """The object with what calibration says of its Dice, where there is one."""
         calibration = self.card.calibration
         curve = None if calibration is None else calibration.curves.get(kind)
-        expected = None if curve is None else curve.expect(found.certainty(kind))
-        return replace(found, expected=expected)
+        if curve is None or found.box is None:
+            return found
+        return replace(found, expected=curve.expect(found.certainty(kind)))
 
 
 def _kinds(prompt: Prompt) -> list[PromptKind]:

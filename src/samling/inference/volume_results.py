@@ -1,6 +1,7 @@
 """Results of volumes: NIfTI, DICOM SEG, a picture of several slices, one table for all volumes."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ from samling.data.volume import Volume
 from samling.errors import InputError
 from samling.inference.dicom_seg import Author, write_seg
 from samling.inference.measure_volume import VolumeMeasurement
-from samling.inference.overlay import COLOURS, write_png
+from samling.inference.overlay import COLOURS, legend, write_png
 from samling.inference.results import ResultFolder
 
 FORMATS = ("png", "nifti", "dicom-seg")
@@ -29,7 +30,7 @@ _ENDING["uncertainty"] = "_uncertainty.nii.gz"
 
 
 class VolumeTable:
-    """Rows of `volumes.csv`, one per class and one per lesion or other separate part."""
+    """Rows of `volumes.csv`, one per class, one per lesion or other separate part, one for all specks."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "volumes.csv"
@@ -51,11 +52,12 @@ class VolumeTable:
         }
         for row in rows:
             first, last = row.slices or (None, None)
+            widest = row.longest_diameter_mm
             measured: dict[str, object] = {
                 "file": volume.source.name, "class": row.class_name,
                 "part": "all" if row.part is None else row.part,
                 "volume_ml": f"{row.volume_ml:.4f}", "parts": row.parts,
-                "longest_diameter_mm": f"{row.longest_diameter_mm:.2f}",
+                "longest_diameter_mm": None if widest is None else f"{widest:.2f}",
                 "share_percent": f"{row.share_percent:.3f}",
                 "first_slice": first, "last_slice": last,
             }  # fmt: skip
@@ -113,15 +115,18 @@ def write_volume(
         elif one == "dicom-seg":
             write_seg(path, labels, volume.headers, results.classes, author)
         else:
-            write_png(path, slices_picture(volume, labels, intensity))
+            write_png(path, slices_picture(volume, labels, intensity, results.classes))
         results.wrote(path)
     return files
 
 
 def slices_picture(
-    volume: Volume, labels: NDArray[np.uint8], intensity: Intensity
+    volume: Volume, labels: NDArray[np.uint8], intensity: Intensity, classes: Sequence[str] = ()
 ) -> NDArray[np.uint8]:
-    """Up to twelve slices, evenly over those that show anything, with the outlines of every class."""
+    """Up to twelve slices, evenly over those that show anything, with the outlines of every class.
+
+    Of several `classes` a legend below says which colour is which.
+    """
     shown = np.flatnonzero(labels.any(axis=(1, 2)))
     shown = shown if len(shown) else np.arange(len(labels))
     picked = shown[np.unique(np.linspace(0, len(shown) - 1, _TILES).round().astype(int))]
@@ -130,6 +135,11 @@ def slices_picture(
     ]
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % _COLUMNS)
     rows = [np.hstack(tiles[i : i + _COLUMNS]) for i in range(0, len(tiles), _COLUMNS)]
+    if len(classes) > 1:
+        plate = legend(tuple(classes))[:, : rows[0].shape[1]]
+        strip = np.zeros((plate.shape[0], *rows[0].shape[1:]), np.uint8)
+        strip[:, : plate.shape[1]] = plate
+        rows.append(strip)
     return np.ascontiguousarray(np.vstack(rows))
 
 

@@ -115,7 +115,8 @@ def where_to_get(reference: Reference) -> str:
     name = family_of(reference)
     if name is None:
         said, colon, _ = str(reference.path).partition(":")
-        return f"{meant(said, FAMILIES) if colon else ''}name an existing file"
+        nearest = meant(said, FAMILIES) if colon else ""
+        return f"{nearest} Else name an existing file" if nearest else "name an existing file"
     family = FAMILIES[name]
     return (
         f"download {family.file} (about {family.megabytes} MB, licence {family.licence}) from "

@@ -155,14 +155,15 @@ def unknown_model(name: str | Path, problem: str) -> InputError:
         file = f"{said}{FAMILIES[family].file}"
         remedy = f"add the file, e.g. {file}, or say {family} alone for the file in the cache"
         return InputError(said, "names a family, but no file", remedy)
-    nearest = meant(said.partition("@")[0].rstrip(":"), (*NAMED_MODELS, *FAMILIES))
+    if nearest := meant(said.partition("@")[0].rstrip(":"), (*NAMED_MODELS, *FAMILIES)):
+        return InputError(said, problem, f"{nearest} Else name a run, a bundle or a checkpoint")
     sizes: dict[str, list[str]] = {}
     for known in FAMILIES:
         kind, dash, size = known.rpartition("-") if "-" in known else (known, "", "")
         sizes.setdefault(kind + dash, []).append(size)
     group = ", ".join(kind + "/".join(each) for kind, each in sizes.items())
     remedy = (
-        f"{nearest}name a run, a bundle, one of {', '.join(NAMED_MODELS)}, or a checkpoint of the SAM "
+        f"name a run, a bundle, one of {', '.join(NAMED_MODELS)}, or a checkpoint of the SAM "
         f"family: a file, or {group}"
     )
     return InputError(said, problem, remedy)

@@ -132,8 +132,13 @@ class Archive:
             yield
 
     def write_tables(self, tasks: Sequence[Task]) -> dict[str, int]:
-        """`results.csv` with a row per object and `manifest.csv` with one per image; counts by status."""
-        counts = {"done": 0, "failed": 0, "open": 0, "objects": 0}
+        """`results.csv`, rows as `ResultFolder` has them, and `manifest.csv` with one per image.
+
+        Returns:
+            How many images are done, failed and open, how many objects there are, and how many images
+            (frames of loops) on which nothing was found.
+        """
+        counts = dict.fromkeys(("done", "failed", "open", "objects", "nothing"), 0)
         with (
             _table(self.out / "results.csv", COLUMNS) as results,
             _table(self.out / MANIFEST, _MANIFEST_COLUMNS) as manifest,
@@ -141,11 +146,13 @@ class Archive:
             for task in tasks:
                 record = self._read(task)
                 results.writerows(record["rows"])
-                found, status = len(record["rows"]), record["status"]
+                found = sum(row["object"] > 0 for row in record["rows"])
+                status = record["status"]
                 line = {"file": task.label, "status": status, "error": record["error"]}
                 manifest.writerow(line | {"objects": found})
                 counts[status] += 1
                 counts["objects"] += found
+                counts["nothing"] += len(record["rows"]) - found
         return counts
 
     def sweep(self) -> None:

@@ -16,7 +16,7 @@ from samling.adapters.lora import inject_lora
 from samling.atomic import atomic_path
 from samling.cache import LITEMEDSAM_SHA256, weights_path
 from samling.config import AdapterSection, DecoderPart
-from samling.errors import InputError
+from samling.errors import InputError, one_of
 from samling.inference.card import Card
 from samling.models.architectures import ARCHITECTURES
 from samling.models.checkpoints import load_published
@@ -154,7 +154,7 @@ def new_base(architecture: str, *, warm: bool, name: str = "light") -> Base:
 def _sam(architecture: str, where: str | Path, input_size: int = 256) -> Sam:
     if architecture not in ARCHITECTURES:
         problem = f"names an encoder unknown here, {architecture}"
-        raise InputError(where, problem, f"use one of {', '.join(ARCHITECTURES)}")
+        raise InputError(where, problem, one_of(architecture, ARCHITECTURES))
     return Sam(architecture, input_size).eval()
 
 

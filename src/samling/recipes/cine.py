@@ -26,20 +26,24 @@ SEG, SEG_FRAMES_AT_MOST = "segmentation.dcm", 1_000
 
 @dataclass(frozen=True)
 class CineSummary:
-    """What became of a stream."""
+    """What became of a stream.
+
+    Args:
+        rate: frames per second of the source; None: it has none, as a folder of pictures.
+    """
 
     out: Path
     frames: int
     seconds: float
-    rate: float
+    rate: float | None
 
     def __str__(self) -> str:
         speed = self.frames / max(self.seconds, 1e-9)
-        keeps = "keeps up with" if speed >= self.rate else "is slower than"
-        return (
-            f"{self.frames} frames in {self.seconds:.1f} s, {speed:.1f} frames/s, which {keeps} the "
-            f"source's {self.rate:g}; in {self.out}"
-        )
+        said = f"{self.frames} frames in {self.seconds:.1f} s, {speed:.1f} frames/s"
+        if self.rate is not None:
+            keeps = "keeps up with" if speed >= self.rate else "is slower than"
+            said += f", which {keeps} the source's {self.rate:g}"
+        return f"{said}; in {self.out}"
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def cine(
     drawn: list[NDArray[np.uint8]] = []
     count = 0
     try:
-        for frame in _written(live, stream, out):
+        for frame in _written(live, stream, out, segmenter.card.classes):
             count += 1
             if options.seg:
                 drawn.append(_union(frame))
@@ -111,10 +115,12 @@ def _opened(source: str, options: CineOptions, *, hounsfield: bool) -> Cine:
     return open_cine(source, hounsfield=hounsfield)
 
 
-def _written(live: Iterator[LiveFrame], stream: Cine, out: Path) -> Iterator[LiveFrame]:
+def _written(
+    live: Iterator[LiveFrame], stream: Cine, out: Path, classes: Sequence[str]
+) -> Iterator[LiveFrame]:
     """The frames, each after it was written."""
     try:
-        with CineFolder(out, stream.rate, stream.spacing_mm) as results:
+        with CineFolder(out, stream.rate, stream.spacing_mm, classes) as results:
             for frame in track(live, "segmenting", "frames", stream.count or 0):
                 results.add(frame)
                 yield frame

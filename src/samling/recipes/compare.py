@@ -18,6 +18,7 @@ from samling.evaluation.comparison import (
     Compound,
     answer,
     contradictions,
+    counts_over_seeds,
     dice_values,
     fold_table,
     over_seeds,
@@ -29,6 +30,7 @@ from samling.evaluation.comparison import (
 )
 from samling.evaluation.cost import Cost
 from samling.evaluation.damage import divided
+from samling.evaluation.drop import drop_table
 from samling.evaluation.formats import csv_text, latex, markdown, slug
 from samling.evaluation.matrix import drawn_by_lot, write_matrix
 from samling.evaluation.paired import compare_methods, corrected
@@ -36,7 +38,7 @@ from samling.evaluation.plots import Priced, draw_boxes, draw_cost, draw_damage,
 from samling.evaluation.protocols import expand
 from samling.evaluation.report import write_report
 from samling.evaluation.run import Row
-from samling.evaluation.tables import damage_table, summarise, undamaged, write_values
+from samling.evaluation.tables import summarise, undamaged, write_values
 from samling.recipes.provenance import Data, data_of, methods_of, provenance, without_folders
 from samling.recipes.sweep import Grid, Load, Progress, Sweep
 from samling.training.log import environment
@@ -116,8 +118,9 @@ def _compound(name: str, sweep: Sweep, grid: Grid, reference: str) -> Compound:
                 costs.setdefault(method, found.cost)
     order = {protocol: i for i, protocol in enumerate(expand(plan.prompts))}
     rows = sorted(over_seeds(by_seed), key=lambda row: order[row.protocol])
-    every = summarise(rows, 0, plan.mean)
+    every = counts_over_seeds(summarise(rows, 0, plan.mean), by_seed)
     scores = undamaged(every)
+    all_rows = rows
     rows = [row for row in rows if not divided(row.protocol)[1]]
     first = next(iter(order))
     safe = re.sub(r"\W+", "-", name)
@@ -128,7 +131,7 @@ def _compound(name: str, sweep: Sweep, grid: Grid, reference: str) -> Compound:
     ]
     methods = [*plan.methods, *plan.baselines]  # each has one colour on the whole page
     drawn = {
-        DAMAGE: draw_damage(every, out / f"damage_{safe}.png", methods),
+        DAMAGE: draw_damage(all_rows, out / f"damage_{safe}.png", plan.mean, methods),
         ROBUSTNESS: draw_robustness(scores, out / f"robustness_{safe}.png", methods),
         BOXES: draw_boxes(dice_values(rows), out / f"boxes_{safe}.png", methods),
         COST: draw_cost(priced, out / f"cost_{safe}.png", methods=methods),
@@ -142,7 +145,7 @@ def _compound(name: str, sweep: Sweep, grid: Grid, reference: str) -> Compound:
         spread=seed_spread(by_seed),
         folds=fold_table(rows, sweep.folds(name)),
         costs=costs,
-        damage=damage_table(every),
+        damage=drop_table(all_rows, plan.mean),
         missing=_missing_seeds(name, sweep, grid),
         wrong=[score for score in every if not score.consistent],
         pictures={title: path for title, path in drawn.items() if path is not None},

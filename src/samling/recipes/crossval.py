@@ -1,4 +1,4 @@
-"""crossval: every image measured once, by a model that has not seen it."""
+"""crossval: every image but the test images measured once, by a model that has not seen it."""
 
 import os
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def crossval(
     *,
     report: Report = print,
 ) -> Summary:
-    """Train every recipe once per fold, by group, and measure all of them on all images.
+    """Train every recipe once per fold, by group; measure all of them on all images but the test images.
 
     In fold k the k-th part is measured, the next one chooses the epoch and the threshold, the rest
     trains. The runs lie in `out`/fold-k/RECIPE; `out`/plan.yaml is what `compare` then measures,

@@ -118,7 +118,8 @@ def _found(out: Path, kind: str) -> list[Block]:
     rows = list(_rows(folder / "results.csv"))
     overlays = sorted(folder.glob("*_overlay.png"))
     names = [overlay.name.removesuffix("_overlay.png") for overlay in overlays]
-    captions = [_caption(n, [row for row in rows if Path(row["mask"]).stem == n]) for n in names]
+    found = [row for row in rows if row["object"] != "0"]
+    captions = [_caption(n, [row for row in found if Path(row["mask"]).stem == n]) for n in names]
     if not overlays:
         return []
     return [

@@ -105,13 +105,17 @@ def _check(settings: DistillRecipe, stores: list[Store], student: Sam, teacher: 
     """Refuse before hours of work what would fail after them."""
     if settings.embedding.epochs:
         check_pair(student, teacher, settings.embedding)
-    for part in ("train", "val") if settings.decoder.epochs else ():
+    needed: list[tuple[str, str, str]] = []
+    if settings.embedding.epochs and settings.embedding.masks:
+        needed.append(("train", "draw boxes from for embedding.masks", "embedding.masks=0"))
+    if settings.decoder.epochs:
+        remedy = "decoder.epochs=0: stage 1 needs none"
+        needed += [("train", "tune on", remedy), ("val", "validate with", remedy)]
+    for part, use, remedy in needed:
         if not any(s.meta(id).labelled for s in stores for id in s.splits.ids(part)):
-            problem = (
-                f"have no labelled image to {'tune on' if part == 'train' else 'validate with'}"
-            )
-            remedy = "add a store with labels, or set decoder.epochs=0: stage 1 needs none"
-            raise InputError(", ".join(str(store.path) for store in stores), problem, remedy)
+            where = ", ".join(str(store.path) for store in stores)
+            problem = f"have no labelled image to {use}"
+            raise InputError(where, problem, f"add a store with labels, or set {remedy}")
 
 
 def _fill_on_ray(

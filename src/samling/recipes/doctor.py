@@ -110,6 +110,7 @@ def _machine() -> Iterator[tuple[str, str]]:
     yield "memory", f"{memory / 2**30:.1f} GiB" if memory else "unknown"
     yield "system", f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
     yield "graphics", _graphics()
+    yield "bfloat16", _bfloat16()
 
 
 def _processor() -> str:
@@ -142,6 +143,20 @@ def _graphics() -> str:
     if not torch.cuda.is_available():
         return "none that PyTorch can use: everything runs on the processor"
     return ", ".join(torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count()))
+
+
+def _bfloat16() -> str:
+    """What `training.precision=auto` comes to here."""
+    if find_spec("torch") is None:
+        return "not looked for: PyTorch is not installed"
+    import torch
+
+    from samling.training.loop import best_precision
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if best_precision(device) == "bf16":
+        return "multiplied fast here: training uses it"
+    return "not multiplied fast here: training uses float32"
 
 
 def _installed() -> Iterator[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Stage 1 of distill: regress a student's encoder on the cached outputs of a teacher's."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +29,9 @@ from samling.recipes.prompted_training import Report
 from samling.recipes.supervision import Supervision, supervise
 from samling.training.loop import Schedule, Task, Terms, best_precision, fit, precision
 from samling.training.randomness import generator
+
+_SAY_EVERY_S = 10.0
+"""A large teacher takes seconds for an image: who waits is to see that it moves."""
 
 
 def check_pair(student: Sam, teacher: Sam, section: EmbeddingSection) -> None:
@@ -254,8 +258,12 @@ def _cosine_score(stage: _Stage, val: Planes) -> dict[str, float]:
 
 
 def _announce(report: Report) -> Callable[[int, int], None]:
+    said = time.monotonic()
+
     def advance(done: int, total: int) -> None:
-        if done % 100 == 0 or done == total:
+        nonlocal said
+        if time.monotonic() - said > _SAY_EVERY_S or done == total:
+            said = time.monotonic()
             report(f"teacher embeddings: {done} of {total}")
 
     return advance

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samling.atomic import write_text
-from samling.errors import InputError
+from samling.errors import InputError, one_of
 from samling.evaluation.curves import draw_curves
 from samling.evaluation.damage import divided
+from samling.evaluation.drop import drop_table
 from samling.evaluation.plots import draw_damage, draw_robustness
 from samling.evaluation.protocols import AnySegmenter, expand, kind_of
 from samling.evaluation.report import write_report
@@ -21,7 +22,7 @@ from samling.evaluation.run import Row, evaluate_baselines, evaluate_segmenter
 from samling.evaluation.sections import Evaluation, lead, sections
 from samling.evaluation.sheets import draw_sheets
 from samling.evaluation.statistics import MeanOver
-from samling.evaluation.tables import damage_table, summarise, undamaged, write_csv
+from samling.evaluation.tables import summarise, undamaged, write_csv
 from samling.inference.card import Card
 from samling.inference.segmenter import Segmenter
 from samling.recipes.caveats import crossing, seen_before
@@ -110,7 +111,7 @@ def evaluate(
     refuse_leaks(segmenter.card, opened, model, part, say)  # looks at every image: last
     notes += _on_classes(opened, counting.class_name)
     if split == "test":
-        notes.append(touch_test(out, str(model), segmenter.card, opened, say))
+        notes += touch_test(out, str(model), segmenter.card, opened, say)
     caveats = _caveats(segmenter.card, opened, part.ids)
     measured = _Measured(segmenter.card.name, usable, notes=notes, caveats=caveats)
     _measure(measured, segmenter, opened, part, load, say)
@@ -198,21 +199,24 @@ def for_class(segmenter: AnySegmenter, store: "Store", name: str) -> AnySegmente
     if not name:
         return segmenter
     if name not in store.classes:
-        raise InputError("--class", f"'{name}' is not in {store.name}", _one_of(store.classes))
+        raise InputError("--class", f"'{name}' is not in {store.name}", one_of(name, store.classes))
     store.only = (store.classes.index(name) + 1, card.automatic == "nested")
     if card.automatic == "together" or not isinstance(segmenter, Segmenter):
         return segmenter
     if name not in card.classes:
-        raise InputError("--class", f"'{name}' is not known to {card.name}", _one_of(card.classes))
+        raise InputError(
+            "--class", f"'{name}' is not known to {card.name}", one_of(name, card.classes)
+        )
     return Segmenter(segmenter.backend, card, card.classes.index(name))
 
 
-def _one_of(names: Sequence[str]) -> str:
-    return f"use one of {', '.join(names)}"
+def touch_test(out: Path, model: str, card: Card, store: "Store", say: Progress) -> list[str]:
+    """Write down that the test images are looked at, before they are; return the note.
 
-
-def touch_test(out: Path, model: str, card: Card, store: "Store", say: Progress) -> str:
-    """Write down that the test images are looked at, before they are; return the note."""
+    A fold leaves the store's test images out: there is nothing to write down.
+    """
+    if store.fold is not None:
+        return []
     path = Path(out) / TOUCHED
     before = _read_touched(path)
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -223,7 +227,7 @@ def touch_test(out: Path, model: str, card: Card, store: "Store", say: Progress)
     if before:
         note = f"{note} It was touched {len(before)} time(s) before in this folder."
     say(note)
-    return note
+    return [note]
 
 
 def _read_touched(path: Path) -> list[Any]:
@@ -335,8 +339,8 @@ def _write(
         store_file=given[1],
         scores=scores,
         rows=[row for row in measured.rows if not divided(row.protocol)[1]],
-        damage=damage_table(every),
-        damage_curves=draw_damage(every, out / "damage.png"),
+        damage=drop_table(measured.rows, over),
+        damage_curves=draw_damage(measured.rows, out / "damage.png", over),
         notes=measured.notes,
         caveats=measured.caveats,
         provenance=provenance(facts),

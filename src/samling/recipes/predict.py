@@ -22,6 +22,7 @@ from samling.recipes.load import load
 from samling.recipes.predict_volume import VolumeOptions, is_volume, predict_volume
 from samling.recipes.progress import track
 from samling.recipes.prompt_source import Asked, PromptSource, prompt_source
+from samling.recipes.remarks import on_nothing, on_sureness
 
 FRAMES_AT_MOST = 1_000
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -112,7 +113,7 @@ def predict(
         out, [*files, *(path / "slice" if path.is_dir() else path for path in volumes)]
     )
     loaded = load(model, options.runtime)
-    notes += options.notes_on(loaded.card)
+    notes += options.notes_on(loaded.card) + on_sureness(loaded.card, options.window) * bool(files)
     segmenter = options.windowed(loaded)
     others = tuple(options.windowed(load(name)) for name in options.others)
     options = replace(options, volume=replace(options.volume, others=others))
@@ -197,6 +198,7 @@ class Run:
         finally:
             if len(self.done) > before:
                 self.results.write_table()
+        self.notes += on_nothing(sum(row["object"] == 0 for row in self.results.rows))
 
     def volumes(self, volumes: Sequence[Path]) -> None:
         """Volumes, with a table of their own."""
@@ -245,13 +247,20 @@ class Run:
             from samling.data.readers.dicom import read_frames
 
             planes = read_frames(path)
-        found = 0
+        found, calibration = 0, self.segmenter.card.calibration
         drawn: list[NDArray[np.uint8]] = []
         for frame, plane in enumerate(planes):
             objects = _predict_plane(self.segmenter, path, plane, asked)
             number = None if first.frames == 1 else frame
             self.results.add(
-                path, plane.pixels, objects, spacing_mm=plane.spacing_mm, frame=number, stem=stem
+                path,
+                plane.pixels,
+                objects,
+                spacing_mm=plane.spacing_mm,
+                frame=number,
+                stem=stem,
+                asked=bool(asked),
+                nothing=None if calibration is None else calibration.nothing,
             )
             found += len(objects)
             self.notes += _expectations(path, number, objects)

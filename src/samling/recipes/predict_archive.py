@@ -13,6 +13,7 @@ from samling.recipes.identity import fingerprint
 from samling.recipes.load import load
 from samling.recipes.predict import PredictOptions, Run, is_image, refuse_own_folder
 from samling.recipes.prompt_source import prompt_source
+from samling.recipes.remarks import on_nothing, on_sureness
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class ArchiveSummary:
 
     out: Path
     counts: dict[str, int]
+    notes: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -30,6 +32,7 @@ class ArchiveSummary:
     def __str__(self) -> str:
         found = self.counts
         text = f"{found['done']} done, {found['objects']} objects, in {self.out}"
+        text += "".join(f"\nnote: {note}" for note in self.notes)
         if found["failed"]:
             text += f"\nfailed: {found['failed']}, see manifest.csv"
         if found["open"]:
@@ -57,7 +60,9 @@ class Worker:
     def __init__(self, job: Job) -> None:
         self.out = Path(job.out)
         self.options = PredictOptions(job.window, runtime=job.runtime)
-        self.segmenter = self.options.windowed(load(job.model, job.runtime, threads=1))
+        loaded = load(job.model, job.runtime, threads=1)
+        self.notes = on_sureness(loaded.card, job.window)
+        self.segmenter = self.options.windowed(loaded)
         prompts = None if job.prompts_file is None else Path(job.prompts_file)
         self.source = prompt_source(self.segmenter.card, job.boxes, job.points, prompts, job.auto)
         for asked in self.source.common or ():
@@ -102,7 +107,8 @@ def predict_archive(job: Job, inputs: Sequence[Path], *, ray: bool = False) -> A
         finally:
             counts = archive.write_tables(tasks)
     archive.sweep()
-    return ArchiveSummary(out, counts)
+    notes = [*worker.notes, *on_nothing(counts["nothing"])]
+    return ArchiveSummary(out, counts, tuple(notes))
 
 
 def _asked(job: Job) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from samling.errors import InputError
+from samling.errors import InputError, one_of
 from samling.inference.card import Card
 from samling.prompts.prompt import Prompt
 
@@ -156,11 +156,11 @@ def _object(entry: Any, classes: Sequence[str], where: str) -> Asked:
         _refuse(where, "is not a table", 'write {"box": [x0, y0, x1, y1]}')
     unknown = [key for key in entry if key not in _KEYS]
     if unknown:
-        _refuse(f"{where}, {unknown[0]}", "is no known key", f"use {', '.join(_KEYS)}")
+        _refuse(f"{where}, {unknown[0]}", "is no known key", one_of(unknown[0], _KEYS))
     class_name = entry.get("class")
     if class_name is not None and class_name not in classes:
         problem = f"{class_name!r} is not a class of this model"
-        _refuse(f"{where}, class", problem, f"use {', '.join(classes)}")
+        _refuse(f"{where}, class", problem, one_of(str(class_name), classes))
     place = entry.get("slice")
     if place is not None and (type(place) is not int or place < 0):
         _refuse(f"{where}, slice", f"{place!r} is no slice", "count slices from 0")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from samling.cache import NAMED_MODELS
 from samling.config import ComparePlan, load_recipe
-from samling.errors import InputError
+from samling.errors import InputError, one_of
 from samling.evaluation.baselines import BASELINES, baseline
 from samling.evaluation.protocols import Asked, expand
 from samling.inference.card import Card
@@ -59,7 +59,7 @@ class Sweep:
 
         def before(card: Card) -> None:
             if self.plan.split == "test":
-                touch_test(self.out, cell.method, card, store, _silent if cell.fold else say)
+                touch_test(self.out, cell.method, card, store, say)
 
         load = partial(_segmenter, cell, self.load)
         return measure_cell(cell, store, part, self.out / "cells", load, say, before)
@@ -114,7 +114,7 @@ class Sweep:
             InputError: Ray is not installed, or test images would be looked at: who looked at them is
                 written down one by one.
         """
-        if self.plan.split == "test":
+        if self.plan.split == "test" and not self.plan.folds:
             raise InputError("--ray", "is for validation images", "leave it out to look at test")
         rows = [{"number": number} for number in range(len(self.cells))]
         on_ray(_Worker, (str(self.path), str(self.out)), rows, "comparing", "cells")
@@ -132,10 +132,6 @@ class _Worker:
         return row
 
 
-def _silent(text: str) -> None:
-    """A cross-validation measures test parts by design; the record is kept all the same."""
-
-
 def read_plan(path: Path) -> ComparePlan:
     """Read and check a plan.
 
@@ -148,14 +144,14 @@ def read_plan(path: Path) -> ComparePlan:
     known = ", ".join(BASELINES)
     for name in plan.baselines:
         if name not in BASELINES:
-            raise InputError(f"{path} baselines", f"'{name}' is not known", f"use {known}")
+            raise InputError(f"{path} baselines", f"'{name}' is not known", one_of(name, BASELINES))
     names = [*plan.methods, *plan.baselines]
     if not names:
         raise InputError(f"{path} methods", "are empty", f"name models, or baselines of {known}")
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(f"{path} methods", f"'{twice[0]}' is there twice", "give each its name")
     if plan.reference and plan.reference not in names:
-        remedy = f"name one of {', '.join(names)}"
+        remedy = one_of(plan.reference, names)
         raise InputError(f"{path} reference", f"'{plan.reference}' is no method", remedy)
     return plan
 

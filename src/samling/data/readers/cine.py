@@ -15,7 +15,6 @@ from samling.errors import InputError
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".mpg")
 CAMERA = "camera:"
-DEFAULT_RATE = 25.0
 _POLL_S = 0.1
 
 
@@ -25,13 +24,13 @@ class Cine:
 
     Args:
         frames: (H, W) each, all of one size.
-        rate: frames per second, as the source says; `DEFAULT_RATE` if it does not.
+        rate: frames per second, as the source says; None: it does not.
         spacing_mm: (row, column) size of a pixel; None: not known.
         count: how many frames; None: nobody knows.
     """
 
     frames: Iterator[NDArray[np.generic]]
-    rate: float = DEFAULT_RATE
+    rate: float | None = None
     spacing_mm: tuple[float, float] | None = None
     count: int | None = None
 
@@ -160,9 +159,9 @@ def _dicom(path: Path, hounsfield: bool) -> Cine:
     rates = [header.get(name) for name in ("CineRate", "RecommendedDisplayFrameRate")]
     if header.get("FrameTime"):
         rates.insert(0, 1000 / max(float(header.FrameTime), 1e-3))
-    rate = next((float(rate) for rate in rates if rate), DEFAULT_RATE)
+    rate = next((min(max(float(rate), 0.1), 1000.0) for rate in rates if rate), None)
     frames = (plane.values for plane in read_frames(path))
-    return Cine(frames, min(max(rate, 0.1), 1000.0), first.spacing_mm, first.frames)
+    return Cine(frames, rate, first.spacing_mm, first.frames)
 
 
 def _captured(source: str, opened: str | int) -> Cine:
@@ -177,8 +176,8 @@ def _captured(source: str, opened: str | int) -> Cine:
     check_pixels(Path(source), rows, columns)
     rate = capture.get(cv2.CAP_PROP_FPS)
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if isinstance(opened, str) else 0
-    rate = rate if 0.1 <= rate <= 1000 else DEFAULT_RATE
-    return Cine(_grabbed(capture), rate, count=count if count > 0 else None)
+    known = rate if 0.1 <= rate <= 1000 else None
+    return Cine(_grabbed(capture), known, count=count if count > 0 else None)
 
 
 def _grabbed(capture: cv2.VideoCapture) -> Iterator[NDArray[np.generic]]:

@@ -21,7 +21,7 @@ from samling.data.sources import (
     usefd,
 )
 from samling.data.sources.entry import Listing
-from samling.errors import InputError
+from samling.errors import InputError, one_of
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,9 @@ def read_layout(root: Path, layout: str | None = None) -> tuple[str, Listing]:
         if layout is None:
             raise InputError(root, "has no known layout", f"expected one of: {_expected()}")
     elif layout not in LAYOUTS:
-        raise InputError(layout, "is no known layout", f"use one of: {', '.join(LAYOUTS)}")
+        raise InputError(
+            layout, "is no known layout", one_of(layout, LAYOUTS, "samling prepare --help")
+        )
     return layout, LAYOUTS[layout].read(root)
 
 

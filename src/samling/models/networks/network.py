@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from samling.errors import InputError
+from samling.errors import InputError, one_of
 from samling.models.contract import Embedding, MaskLogits, PromptTokens, Sites
 from samling.models.networks.registry import NETWORKS
 from samling.prompts.prompt import Token
@@ -30,7 +30,7 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         if kind not in NETWORKS:
-            raise InputError(kind, "is no network", f"use one of {', '.join(NETWORKS)}")
+            raise InputError(kind, "is no network", one_of(kind, NETWORKS))
         if input_size % 32:
             raise InputError(f"{input_size} px", "is no multiple of 32", "e.g. 128, 256 or 512")
         make, usual = NETWORKS[kind]

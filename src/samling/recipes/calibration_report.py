@@ -1,0 +1,222 @@
+"""calibration_report: whether what was fitted holds on the other half, in figures, words and pictures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samling.evaluation.calibration import Coverage, covered, reliability, risk_coverage
+from samling.evaluation.plots import draw_reliability, draw_risk
+from samling.inference.expectation import LOOK_BELOW, NOTHING, Calibration, Curve
+
+PROTOCOLS = {"box": "jitter10", "points": "point1", "automatic": "auto"}
+"""As people prompt: nobody's box is tight."""
+NAMES = PROTOCOLS | {NOTHING: "auto, nothing found"}
+BEFORE, AFTER = "pixels, before", "pixels, after"
+ENOUGH = 20
+"""Objects of a kind of prompt that its coverage is checked on, below which it says little."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One answer on one image; automatic: all objects together; `NOTHING`: that there is none.
+
+    Args:
+        store: name of the data set. group: patient, no two stores share one.
+        lesions: that the image holds, for `NOTHING`.
+    """
+
+    store: str
+    group: str
+    kind: str
+    quality: float
+    dice: float
+    lesions: int = 0
+
+
+@dataclass
+class Half:
+    """Answers on one half of the groups, and a sample of pixels of one kind of prompt."""
+
+    answers: list[Answered]
+    logits: list[np.ndarray]
+    labels: list[np.ndarray]
+
+    def of(self, kind: str) -> list[Answered]:
+        """The answers to one kind of prompt."""
+        return [item for item in self.answers if item.kind == kind]
+
+
+def check(found: Calibration, fitted: Half, checked: Half, out: Path) -> dict[str, Any]:
+    """Coverage, errors of calibration and risk on the half that fitted nothing; two pictures.
+
+    Returns:
+        What calibration.json holds; `kinds` by name, each with `installed`: whether it may be promised.
+    """
+    kinds, diagrams, risks = {}, {}, {}
+    for kind, curve in found.curves.items():
+        own = checked.of(kind)
+        kinds[kind] = _of_kind(kind, curve, own, found.level)
+        if own and kind != NOTHING:
+            expected = [curve.expect(item.quality) for item in own]
+            values = [item.dice for item in own]
+            name = f"expected Dice, {kind}"
+            diagrams[name] = reliability([e.dice for e in expected], values)
+            risks[kind] = risk_coverage([e.low for e in expected], values)
+            kinds[kind] |= {
+                "calibration_error": diagrams[name].error,
+                "calibration_error_of_quality": _error([item.quality for item in own], values),
+                "risk_area": float(risks[kind][1].mean()),
+            }
+    pixels = {}
+    if checked.logits:
+        logits, labels = np.concatenate(checked.logits), np.concatenate(checked.labels)
+        for name, t in ((BEFORE, 1.0), (AFTER, found.temperature)):
+            diagrams[name] = reliability(1 / (1 + np.exp(-logits / t)), labels)
+            pixels[name] = diagrams[name].error
+    draw_reliability(diagrams, out / "reliability.png")
+    draw_risk(risks, out / "risk_coverage.png")
+    about: dict[str, Any] = found.model_dump(mode="json", exclude={"curves"})
+    # of pixels that it did not see: what does not help there is not used
+    about["temperature_installed"] = not pixels or pixels[AFTER] < pixels[BEFORE]
+    every = [*fitted.answers, *checked.answers]
+    sets, nothing = _by_store(found, every, checked), _missed(every)
+    return {"kinds": kinds, "stores": sets, "nothing_found": nothing, "pixels": pixels} | about
+
+
+def _of_kind(kind: str, curve: Curve, own: Sequence[Answered], level: float) -> dict[str, Any]:
+    if not own:
+        verdict = f"{NAMES[kind]}: no answer in the half that checks: not installed."
+        return {"objects": 0, "installed": False, "verdict": verdict}
+    values = [item.dice for item in own]
+    expected = [curve.expect(item.quality) for item in own]
+    coverage = covered(curve, [item.quality for item in own], values)
+    rest = [value for value, e in zip(values, expected, strict=True) if not e.look]
+    return _figures(coverage) | {
+        "installed": coverage.bounds[1] >= level,
+        "verdict": _verdict(kind, coverage, level),
+        "mean_width": float(np.mean([e.high - e.low for e in expected])),
+        "mean_dice": float(np.mean(values)),
+        "flagged": float(np.mean([e.look for e in expected])),
+        "mean_dice_unflagged": float(np.mean(rest)) if rest else None,
+    }
+
+
+def _figures(coverage: Coverage) -> dict[str, Any]:
+    low, high = coverage.bounds
+    share = coverage.share
+    return {"objects": coverage.of, "coverage": share, "coverage_low": low, "coverage_high": high}
+
+
+def _verdict(kind: str, coverage: Coverage, level: float) -> str:
+    """What to think of a coverage; "" where there is nothing to say."""
+    low, high = coverage.bounds
+    said = f"{NAMES[kind]}: coverage {coverage.share:.3f} ({low:.2f}-{high:.2f}) of nominal {level:.2f}"
+    if high < level:
+        return f"{said}: do not rely on it; not installed."
+    if coverage.of < ENOUGH:
+        return f"{said}: checked on {coverage.of} alone, too few to trust what it says."
+    wide = low > level and kind != NOTHING  # right or wrong as a whole: there 0 to 1 is no fault
+    return f"{said}: the intervals are wider than they need be." if wide else ""
+
+
+def _by_store(
+    found: Calibration, answers: Sequence[Answered], half: Half
+) -> dict[str, dict[str, Any]]:
+    """The same coverage in each data set alone, where there are several; a set of one group has none."""
+    names = list(dict.fromkeys(item.store for item in answers))
+    sets: dict[str, dict[str, Any]] = {name: {} for name in names if len(names) > 1}
+    for name, kinds in sets.items():
+        for kind, curve in found.curves.items():
+            own = [item for item in half.of(kind) if item.store == name]
+            if own:
+                kinds[kind] = _figures(
+                    covered(curve, [o.quality for o in own], [o.dice for o in own])
+                )
+    return sets
+
+
+def _missed(answers: Sequence[Answered]) -> dict[str, int]:
+    """Automatic mode, both halves: images, those where nothing was found, and what these hold."""
+    silent = [item for item in answers if item.kind == NOTHING]
+    return {
+        "asked": len(silent) + sum(item.kind == "automatic" for item in answers),
+        "nothing_found": len(silent),
+        "with_a_lesion": sum(item.lesions > 0 for item in silent),
+        "lesions_missed": sum(item.lesions for item in silent),
+    }
+
+
+def sentences(report: dict[str, Any]) -> list[str]:
+    """What a person must read before trusting what was fitted."""
+    said = [kind["verdict"] for kind in report["kinds"].values() if kind["verdict"]]
+    for name, kinds in report["stores"].items():
+        said += [] if kinds else [f"{name}: in the half that fits alone, so not checked."]
+        said += [
+            f"{NAMES[kind]} in {name} alone: coverage {v['coverage']:.3f} "
+            f"({v['coverage_low']:.2f}-{v['coverage_high']:.2f}): do not rely on it there."
+            for kind, v in kinds.items()
+            if v["coverage_high"] < report["level"]
+        ]
+    if not report["temperature_installed"]:
+        said.append("The temperature does not help on the other half: not installed.")
+    missed = report["nothing_found"]
+    if missed["nothing_found"]:
+        said.append(
+            f"Automatic mode found nothing on {missed['nothing_found']} of {missed['asked']} images; "
+            f"{missed['with_a_lesion']} of these hold {missed['lesions_missed']} lesions, missed "
+            "without a mask that could be flagged."
+        )
+    return said
+
+
+def page(report: dict[str, Any], first: str) -> str:
+    """calibration.md; `first` is the kind of prompt that the temperature belongs to."""
+    level = report["level"]
+    several = " They hold for images mixed as these are, not for each set." * bool(report["stores"])
+    lines = [
+        f"# Calibration on {report['store'].replace('+', ', ')}, validation images",
+        "",
+        f"Fitted on half of the groups, checked on the other half. Intervals of {level:.0%}.{several} "
+        f"Temperature {report['temperature']:.2f}, of {first} prompts alone. Look: the interval begins "
+        f"below Dice {LOOK_BELOW}.",
+        "",
+        *(f"- {text}" for text in sentences(report)),
+        "",
+        "| prompt | objects | coverage (95 % of the binomial) | mean width | error of expected Dice | "
+        "of the model's quality | to look at | Dice of the rest | installed |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        *(_line(kind, v) for kind, v in report["kinds"].items() if v["objects"]),
+    ]
+    if report["stores"]:
+        lines += ["", "| set | prompt | objects | coverage (95 % of the binomial) |"]
+        lines += ["| --- | --- | --- | --- |"]
+    lines += [
+        f"| {name} | {NAMES[kind]} | {v['objects']} | {_coverage(v)} |"
+        for name, kinds in report["stores"].items()
+        for kind, v in kinds.items()
+    ]
+    lines += ["", *(f"Calibration error of {k}: {v:.4f}." for k, v in report["pixels"].items())]
+    lines += ["", "![reliability](reliability.png)", "", "![risk](risk_coverage.png)", ""]
+    return "\n".join(lines)
+
+
+def _line(kind: str, v: dict[str, Any]) -> str:
+    cells = [NAMES[kind], v["objects"], _coverage(v), f"{v['mean_width']:.2f}"]
+    cells += [_or_dash(v.get(f"calibration_error{of}")) for of in ("", "_of_quality")]
+    cells += [f"{v['flagged']:.0%}", _or_dash(v["mean_dice_unflagged"])]
+    return f"| {' | '.join(map(str, cells))} | {'yes' if v['installed'] else '**no**'} |"
+
+
+def _coverage(v: dict[str, Any]) -> str:
+    return f"{v['coverage']:.3f} ({v['coverage_low']:.2f}-{v['coverage_high']:.2f})"
+
+
+def _or_dash(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _error(quality: Sequence[float], dice: Sequence[float]) -> float:
+    return reliability(np.clip(quality, 0, 1), dice).error
