@@ -9,6 +9,7 @@
 # run again. With a GPU to spare, PX=256 EPOCHS=15 (in another OUT) is a larger full grid; the page states what was run.
 set -euo pipefail
 export data=$1 out=$2 size=${3:-quick}
+case $size in quick | full) ;; *) sed -n '2,9p' "$0" >&2 && exit 2 ;; esac
 here=$(cd "$(dirname "$0")" && pwd)
 lanes=${LANES:-1}
 export deadline=$(($(date +%s) + 60 * ${MINUTES:-$([ "$size" = quick ] && echo 50 || echo 100000)}))

@@ -21,10 +21,13 @@ PROTOCOLS = {
 }
 PLANS = {"full": ["full-BUSI", "full"], "quick": ["quick"]}
 TRAINED = {
-    "quick": ("one network for all six sets", "unet"),
-    "full": ("one network per set, BUSI's with three seeds (means over them)", "full-unet-DDTI-0"),
+    "quick": ("One network for all six sets", "[!f]*/config.yaml"),
+    "full": (
+        "One network per set, BUSI's with three seeds (means over them)",
+        "full-*/config.yaml",
+    ),
 }
-"""What is trained in a grid, and the run whose config.yaml states the budget of all of them."""
+"""What is trained in a grid, and where the runs' configs are."""
 
 
 def main(out: Path) -> None:
@@ -56,18 +59,20 @@ def _grid(out: Path, size: str, parts: list[dict[str, Any]]) -> None:
 
 
 def _budget(out: Path, size: str) -> str:
-    """What a run was allowed, read from its saved config, so that no page can say otherwise."""
-    trained, run = TRAINED[size]
-    recipe = yaml.safe_load((out / "runs" / run / "config.yaml").read_text(encoding="utf-8"))
-    training, network = recipe["training"], recipe["network"]
+    """What the runs were allowed, read from their saved configs, so that no page can say otherwise."""
+    trained, pattern = TRAINED[size]
+    found = [c for c in sorted((out / "runs").glob(pattern)) if c.parent.name != "shuffled"]
+    allowed = sorted({_allowed(yaml.safe_load(c.read_text(encoding="utf-8"))) for c in found})
+    return f"{trained}; {' / '.join(allowed) or 'no run is there'}. The base has seen these images before"
+
+
+def _allowed(recipe: dict[str, Any]) -> str:
+    training = recipe["training"]
     epochs, images = training["epochs"], training["images_per_epoch"]
-    shown = f"{epochs} epochs of {images or 'all their training'} images"
-    if images:
-        shown += f" ({epochs * images:,} images shown to each, however many a set has)"
-    return (
-        f"{trained}, {shown}, batches of {training['batch_size']}; networks from scratch at "
-        f"{network['input_size']} px, the adapter at 256 px on the base, which has seen these images before"
-    )
+    side = recipe.get("network", {}).get("input_size")
+    what = f"networks from scratch at {side} px" if side else "the adapter at 256 px on the base"
+    shown = f"{images} images ({epochs * images:,} shown)" if images else "all training images"
+    return f"{what}: {epochs} epochs of {shown}, batches of {training['batch_size']}"
 
 
 def _store(store: str, content: dict[str, Any]) -> None:

@@ -42,8 +42,8 @@ def crossval(
 
     For few images: training and validation images are dealt into folds, by patient and look-alikes; each is
     measured once, by models that the other folds trained and chose. Test images stay out. All recipes see
-    the same folds and are compared image by image, also with the base as it is and with boxes filled;
-    report.html has it all. Stop it at any moment and run it again.
+    the same folds and are compared image by image, also with the base of adapters as it is and with boxes
+    filled; report.html has it all. Stop it at any moment and run it again.
 
     The second of five folds alone is called my.h5@2of5, wherever a store is named.
 

@@ -37,6 +37,12 @@ def test_a_plain_object_is_found_dark_or_bright(method, inside: float, outside: 
     assert dice(mask, method(image, around(mask, 5))) > 0.88
 
 
+def test_grabcut_finds_an_object_hardly_darker_than_its_surroundings() -> None:
+    """Told by the surroundings alone it calls all of it background, as in ultrasound it did."""
+    image, mask = picture(100, 110, noise=12)
+    assert dice(mask, grabcut(image, around(mask))) > 0.8
+
+
 @pytest.mark.parametrize("method", IN_A_BOX)
 def test_nothing_is_marked_outside_the_box(method) -> None:
     if method is active_contour:

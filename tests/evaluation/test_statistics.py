@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from samling.evaluation.statistics import holm, jensen, mean_ci, paired_test
+from samling.evaluation.statistics import holm, jensen, least_p, mean_ci, paired_test
 
 
 def test_interval_without_groups_is_the_textbook_one() -> None:
@@ -137,6 +137,16 @@ def closed_testing(p: list[float]) -> list[float]:
         min(1.0, max(sum(s) * min(p[i] for i in range(count) if s[i]) for s in sets if s[k]))
         for k in range(count)
     ]
+
+
+@pytest.mark.parametrize("groups", [6, 12, 13, 18])
+def test_the_least_p_is_what_one_sided_differences_get(groups: int) -> None:
+    test = paired_test(np.full(groups, 0.9), np.full(groups, 0.1), [str(n) for n in range(groups)])
+    assert test.permutation >= least_p(groups) * (1 - 1e-9)
+    if groups <= 12:
+        assert test.permutation == least_p(groups) == 2 / 2**groups
+    else:  # drawn at random: about the share of the two sign changes that reach it
+        assert test.permutation == pytest.approx(2 / 2**groups, rel=0.9, abs=1e-5)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6))

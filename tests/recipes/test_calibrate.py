@@ -164,8 +164,8 @@ def test_lesions_that_were_missed_without_an_answer_are_counted(tmp_path) -> Non
     both = [
         half(
             answers("automatic", 5),
-            answers("nothing", 3, dice=1.0, quality=1.0),
-            answers("nothing", 2, dice=0.0, quality=1.0, lesions=2),
+            answers("nothing", 15, dice=1.0, quality=1.0),
+            answers("nothing", 10, dice=0.0, quality=1.0, lesions=2),
         )
         for _ in range(2)
     ]
@@ -173,9 +173,19 @@ def test_lesions_that_were_missed_without_an_answer_are_counted(tmp_path) -> Non
     assert curve.expect(1.0).dice == pytest.approx(0.6) and curve.expect(1.0).look
     report = check(fitted(nothing=curve), *both, tmp_path)
     assert report["nothing_found"] == {
-        "asked": 20, "nothing_found": 10, "with_a_lesion": 4, "lesions_missed": 8,
+        "asked": 60, "nothing_found": 50, "with_a_lesion": 20, "lesions_missed": 40,
     }  # fmt: skip
-    assert "nothing on 10 of 20 images; 4 of these hold 8 lesions" in page(report, "box")
+    assert "nothing on 50 of 60 images; 20 of these hold 40 lesions" in page(report, "box")
+
+
+def test_of_few_images_where_nothing_was_found_no_share_is_promised(tmp_path) -> None:
+    few = half(answers("nothing", 19, dice=1.0, quality=1.0))
+    assert "nothing" not in _fit(few, [], 0.9, []).curves
+    enough = half(answers("nothing", 20, dice=1.0, quality=1.0))
+    curve = _fit(enough, [], 0.9, []).curves["nothing"]
+    report = check(fitted(nothing=curve), enough, few, tmp_path)
+    assert not report["kinds"]["nothing"]["installed"]
+    assert any("19 alone; not installed" in text for text in sentences(report))
 
 
 def test_a_set_of_one_patient_is_said_not_to_be_checked(tmp_path) -> None:

@@ -298,7 +298,6 @@ def test_every_baseline_runs_on_phantoms(write, out) -> None:
     assert {method for method, protocol in scores if protocol == "box"} == set(BASELINES)
     assert {method for method, protocol in scores if protocol == "point1"} == {"region growing"}
     in_a_box = {method: dice for (method, protocol), dice in scores.items() if protocol == "box"}
-    assert in_a_box.pop("GrabCut in the box") < 1  # on pictures this small it often finds nothing
     assert all(0.7 < dice < 1 for dice in in_a_box.values())
 
 

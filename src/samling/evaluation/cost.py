@@ -1,7 +1,6 @@
 """Cost of a method: weights, and time per image on this machine, cold and warm."""
 
 import ctypes
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,7 +31,7 @@ class Cost:
         images: how many were timed after the first.
         trained: weights that training changed; None if it is not known.
         macs: multiply-adds of one image with one prompt; None where nobody can count them.
-        memory_mb: most memory above what was held before, of the GPU if there is one; None where the
+        memory_mb: most memory above what was held before, of the GPU if it runs there; None where the
             system does not tell.
         file_mb: size of what must be stored for it, without a base that it shares.
         joules: energy of the processors per warm image, with all else they did; None where the machine
@@ -65,7 +64,7 @@ def measure_cost(
     The prompt is a box over the middle half, or a click in the middle, or none, whatever the model
     takes first. Other work on the machine makes times longer: they are upper bounds.
     """
-    with _peak_memory() as used:
+    with _peak_memory(_on_gpu(segmenter)) as used:
         cold = _timed(segmenter, _anew(images, 0))
         before = joules_so_far()
         times = [_timed(segmenter, _anew(images, 1 + i)) for i in range(WARM_RUNS)]
@@ -130,14 +129,19 @@ def _anew(images: Sequence[NDArray[np.float32]], number: int) -> NDArray[np.floa
     return image
 
 
-@contextmanager
-def _peak_memory() -> Iterator[Callable[[], float | None]]:
-    """Most memory above the start, in MB: of the GPU where one is used, else of the process.
+def _on_gpu(segmenter: Asked[E]) -> bool:
+    """Whether it is a PyTorch model whose weights lie there."""
+    module = getattr(getattr(getattr(segmenter, "backend", None), "model", None), "module", None)
+    weight = None if module is None else next(module.parameters(), None)
+    return weight is not None and bool(weight.is_cuda)
 
-    Linux resets its own record when asked.
-    """
-    torch = sys.modules.get("torch")  # without it nothing runs on a GPU
-    if torch is not None and torch.cuda.is_available():
+
+@contextmanager
+def _peak_memory(on_gpu: bool) -> Iterator[Callable[[], float | None]]:
+    """Most memory above the start, in MB, of the GPU or of the process; Linux resets its own record."""
+    if on_gpu:
+        import torch
+
         torch.cuda.reset_peak_memory_stats()
         held = torch.cuda.memory_allocated()
         yield lambda: (torch.cuda.max_memory_allocated() - held) / 1e6

@@ -20,7 +20,15 @@ from samling.inference.card import Card
 from samling.inference.expectation import NOTHING, Calibration
 from samling.inference.segmenter import Segmenter
 from samling.prompts.sampling import objects, simulate
-from samling.recipes.calibration_report import PROTOCOLS, Answered, Half, check, page, sentences
+from samling.recipes.calibration_report import (
+    ENOUGH,
+    PROTOCOLS,
+    Answered,
+    Half,
+    check,
+    page,
+    sentences,
+)
 from samling.recipes.evaluate import check_units, refuse_leaks, split_part
 
 if TYPE_CHECKING:
@@ -197,10 +205,11 @@ def _with_enough(
 
 
 def _fit(half: Half, kinds: Sequence[str], level: float, parts: Sequence[Part]) -> Calibration:
-    """With too few images where nothing was found their interval is 0 to 1, which says: look."""
+    """Finding nothing is right or wrong as a whole: of a few such images no share is promised."""
     curves = {}
     for kind in (*kinds, NOTHING):
-        if own := half.of(kind):
+        own = half.of(kind)
+        if own and (kind != NOTHING or len(own) >= ENOUGH):
             curves[kind] = fit_curve(
                 [item.quality for item in own],
                 [item.dice for item in own],

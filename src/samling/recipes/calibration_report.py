@@ -80,7 +80,7 @@ def check(found: Calibration, fitted: Half, checked: Half, out: Path) -> dict[st
     draw_risk(risks, out / "risk_coverage.png")
     about: dict[str, Any] = found.model_dump(mode="json", exclude={"curves"})
     # of pixels that it did not see: what does not help there is not used
-    about["temperature_installed"] = not pixels or pixels[AFTER] < pixels[BEFORE]
+    about["temperature_installed"] = bool(pixels) and pixels[AFTER] < pixels[BEFORE]
     every = [*fitted.answers, *checked.answers]
     sets, nothing = _by_store(found, every, checked), _missed(every)
     return {"kinds": kinds, "stores": sets, "nothing_found": nothing, "pixels": pixels} | about
@@ -95,7 +95,7 @@ def _of_kind(kind: str, curve: Curve, own: Sequence[Answered], level: float) -> 
     coverage = covered(curve, [item.quality for item in own], values)
     rest = [value for value, e in zip(values, expected, strict=True) if not e.look]
     return _figures(coverage) | {
-        "installed": coverage.bounds[1] >= level,
+        "installed": coverage.bounds[1] >= level and (kind != NOTHING or coverage.of >= ENOUGH),
         "verdict": _verdict(kind, coverage, level),
         "mean_width": float(np.mean([e.high - e.low for e in expected])),
         "mean_dice": float(np.mean(values)),
@@ -116,6 +116,8 @@ def _verdict(kind: str, coverage: Coverage, level: float) -> str:
     said = f"{NAMES[kind]}: coverage {coverage.share:.3f} ({low:.2f}-{high:.2f}) of nominal {level:.2f}"
     if high < level:
         return f"{said}: do not rely on it; not installed."
+    if coverage.of < ENOUGH and kind == NOTHING:
+        return f"{said}: checked on {coverage.of} alone; not installed, such images are to be looked at."
     if coverage.of < ENOUGH:
         return f"{said}: checked on {coverage.of} alone, too few to trust what it says."
     wide = low > level and kind != NOTHING  # right or wrong as a whole: there 0 to 1 is no fault

@@ -8,20 +8,26 @@ from typing import Any
 import yaml
 
 from samling.atomic import write_text
-from samling.config import AdaptRecipe, DistillRecipe, find_recipe
+from samling.cache import NAMED_MODELS
+from samling.config import AdaptRecipe, DistillRecipe, TrainRecipe, find_recipe, load_recipe
 from samling.data.splits import fold_in
 from samling.data.store import Store
 from samling.errors import InputError
+from samling.models.families import FAMILIES
 from samling.recipes.adapt import adapt
 from samling.recipes.build import load_base
 from samling.recipes.catalogue import Kind, content_of, kind_of
 from samling.recipes.compare import Summary, compare
-from samling.recipes.evaluate import check_no_leak
+from samling.recipes.evaluate import check_no_leak, split_part
 from samling.recipes.leaks import across_folds
 from samling.recipes.prompted_training import Report
-from samling.recipes.train import train
+from samling.recipes.train import check_prompts, train
 
 PLAN = "plan.yaml"
+NOT_INDEPENDENT = (
+    "Intervals and tests take the images as independent, which the models of the folds, with most of their "
+    "training images in common, are not quite: read a p near its limit as undecided."
+)
 
 
 def crossval(
@@ -49,14 +55,16 @@ def crossval(
             has too few groups; or as `adapt` and `train`.
     """
     kinds = {_name(recipe): (recipe, _kind(recipe)) for recipe in recipes}
-    _check(recipes, kinds, store)
+    _check(recipes, kinds, store, list(overrides))
     parts = [Store.open(f"{store}@{fold}of{folds}") for fold in range(1, folds + 1)]
+    for part in parts:
+        for split in ("val", "test"):  # every part is both in turn
+            split_part(part, split, part.path)
     if any(kind is AdaptRecipe for _, kind in kinds.values()):
         _check_base(base, parts[0])
     report("looking for pictures that are in two folds")
-    notes = _copies(parts)
-    for text in notes:
-        report(text)
+    notes = [_copies(parts), NOT_INDEPENDENT]
+    report(notes[0])
     for fold, part in enumerate(parts, start=1):
         for name, (recipe, kind) in kinds.items():
             report(f"fold {fold} of {folds}: {name}")
@@ -70,7 +78,9 @@ def crossval(
     return compare(out / PLAN, out, say=report)
 
 
-def _check(recipes: Sequence[str], kinds: dict[str, tuple[str, Kind]], store: Path) -> None:
+def _check(
+    recipes: Sequence[str], kinds: dict[str, tuple[str, Kind]], store: Path, overrides: list[str]
+) -> None:
     """What would be met only after hours of training."""
     if not recipes:
         raise InputError("RECIPE", "is missing", "name one or more: samling recipes lists them")
@@ -78,6 +88,10 @@ def _check(recipes: Sequence[str], kinds: dict[str, tuple[str, Kind]], store: Pa
         raise InputError(recipes[-1], "has the name of another recipe", "rename its file")
     if wrong := [recipe for recipe, kind in kinds.values() if kind is DistillRecipe]:
         raise InputError(wrong[0], "distils a base", "name recipes of samling adapt or train")
+    for recipe, kind in kinds.values():
+        settings = load_recipe(kind, recipe, overrides)
+        if isinstance(settings, TrainRecipe):
+            check_prompts(settings)
     if fold_in(store)[1] is not None:
         raise InputError(store, "is a fold", "name the whole store")
 
@@ -91,19 +105,19 @@ def _check_base(base: str, store: Store) -> None:
         raise InputError(base, error.problem, remedy) from None
 
 
-def _copies(parts: Sequence[Store]) -> list[str]:
+def _copies(parts: Sequence[Store]) -> str:
     """Whether pictures are in two folds, in a sentence: groups know look-alikes, this every copy."""
     fold_of = {id: fold for fold, part in enumerate(parts) for id in part.splits.test.ids}
     found = sorted(across_folds(parts[0], fold_of), key=lambda pair: -pair[2])
     if not found:
-        return []
+        return "No picture was recognised in two folds."
     count = len({id for one, other, _ in found for id in (one, other)})
     named = ", ".join(f"{one} and {other}" for one, other, _ in found[:3])
     more = ", ..." if len(found) > 3 else ""
-    return [
+    return (
         f"{count} images seem to be copies of others in another fold ({named}{more}): scores "
         "on them flatter what was trained here."
-    ]
+    )
 
 
 def _name(recipe: str) -> str:
@@ -120,11 +134,14 @@ def _plan(
     """What `compare` measures; paths as seen from `out`."""
 
     def from_there(path: str | Path) -> str:
-        return os.path.relpath(path, out)
+        return os.path.relpath(Path(path).resolve(), out.resolve())
 
     methods = {name: f"fold-{{fold}}/{name}" for name in kinds}
     if any(kind is AdaptRecipe for _, kind in kinds.values()):
-        methods[f"{_name(base)}, as it is"] = from_there(base) if Path(base).exists() else base
+        family, _, path = base.rpartition(":")
+        named = base.partition("@")[0] in (*NAMED_MODELS, *FAMILIES)
+        placed = f"{family}:{from_there(path)}" if family in FAMILIES else from_there(base)
+        methods[f"{_name(path)}, as it is"] = base if named else placed
     name = Store.open(store).name
     return {
         "name": f"{name}, {folds}-fold cross-validation by group",

@@ -73,10 +73,18 @@ def within(store: Store) -> list[Found]:
 
 
 def across_folds(store: Store, fold_of: Mapping[str, int]) -> list[tuple[str, str, float]]:
-    """Pictures that are in two folds, whatever their groups: (id, id, similarity)."""
-    whole = _Part(store, tuple(fold_of))
-    found = {tuple(sorted((a, b))): value for a, b, value in _pairs(whole, whole)}
-    return [(a, b, value) for (a, b), value in found.items() if fold_of[a] != fold_of[b]]
+    """Pictures that are in two folds, whatever their groups: (id, id, similarity).
+
+    Fold against fold: within one, the frames of a loop would hide each other's copies elsewhere.
+    """
+    numbers = sorted(set(fold_of.values()))
+    parts = [_Part(store, tuple(id for id in fold_of if fold_of[id] == n)) for n in numbers]
+    return [
+        (min(a, b), max(a, b), value)
+        for number, one in enumerate(parts)
+        for other in parts[number + 1 :]
+        for a, b, value in _pairs(one, other)
+    ]
 
 
 def other_split(card: Card, store: Store) -> str | None:

@@ -44,9 +44,7 @@ def train(
             run of other settings.
     """
     settings = load_recipe(TrainRecipe, recipe, overrides or [])
-    if other := sorted(set(settings.training.prompts) - set(ABILITIES)):
-        remedy = f"use {' and '.join(ABILITIES)}"
-        raise InputError("training.prompts", f"a network takes no {other[0]}", remedy)
+    check_prompts(settings)
     opened = [Store.open(path) for path in stores]
     seed_weights(settings.seed)
     boxes = "box" in settings.training.prompts
@@ -63,6 +61,17 @@ def train(
         _train(settings, data, _Learner(model), card, out, report)
         draw_curves(out)
     return out
+
+
+def check_prompts(settings: TrainRecipe) -> None:
+    """Refuse kinds of prompt that no network takes.
+
+    Raises:
+        InputError: naming the first.
+    """
+    if other := sorted(set(settings.training.prompts) - set(ABILITIES)):
+        remedy = f"use {' and '.join(ABILITIES)}"
+        raise InputError("training.prompts", f"a network takes no {other[0]}", remedy)
 
 
 @dataclass
