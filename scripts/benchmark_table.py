@@ -54,7 +54,7 @@ def _grid(out: Path, size: str, parts: list[dict[str, Any]]) -> None:
     missing = [failure for part in parts for failure in part["failures"]]
     if missing:
         print("### Not measured\n")
-        said = "\n".join(f"- {failure}" for failure in missing)
+        said = "\n".join(f"- {failure.partition(' Remedy:')[0]}" for failure in missing)
         print(said.replace(str(out), "OUT") + "\n")  # where it was run is nobody's business
 
 

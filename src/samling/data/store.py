@@ -179,8 +179,12 @@ class Store:
         """
         path = Path(path)
         place, _ = fold_in(path)
+        if place.is_dir():
+            raise InputError(place, "is a folder, no store", f"`samling prepare {place} -o my.h5`")
         if not place.is_file():
-            raise InputError(place, "does not exist", "make it with `samling prepare`")
+            known = place.with_name(place.name.partition("@")[0])
+            fold = f"a fold is named {known.name}@2of5" if known.is_file() else ""
+            raise InputError(place, "does not exist", fold or "make it with `samling prepare`")
         try:
             file = h5py.File(place, "r")
             _check_schema(path, file)

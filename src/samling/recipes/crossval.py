@@ -63,8 +63,9 @@ def crossval(
     if any(kind is AdaptRecipe for _, kind in kinds.values()):
         _check_base(base, parts[0])
     report("looking for pictures that are in two folds")
-    notes = [_copies(parts), NOT_INDEPENDENT]
-    report(notes[0])
+    notes = [_counted(parts), _copies(parts), NOT_INDEPENDENT]
+    for note in notes[:2]:
+        report(note)
     for fold, part in enumerate(parts, start=1):
         for name, (recipe, kind) in kinds.items():
             report(f"fold {fold} of {folds}: {name}")
@@ -103,6 +104,18 @@ def _check_base(base: str, store: Store) -> None:
     except InputError as error:
         remedy = "name another --base (litemedsam), or recipes of samling train"
         raise InputError(base, error.problem, remedy) from None
+
+
+def _counted(parts: Sequence[Store]) -> str:
+    """How many images are measured, and how many are kept for the end."""
+    one = parts[0].splits
+    ids = [*one.train.ids, *one.val.ids, *one.test.ids]
+    groups = len({parts[0].meta(id).group for id in ids})
+    return (
+        f"{len(ids)} images in {groups} groups, each measured once by a model that {len(one.train)} or so "
+        f"of the others trained and {len(one.val)} or so chose; "
+        f"{len(parts[0]) - len(ids)} test images stay out."
+    )
 
 
 def _copies(parts: Sequence[Store]) -> str:

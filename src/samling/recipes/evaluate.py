@@ -173,7 +173,7 @@ def check_no_leak(card: Card, store: "Store", model: str) -> None:
             model,
             f"was trained on '{store.name}' with split {own[:12]}, this store has split "
             f"{store.splits.hash[:12]}: its training images may be among those to be measured",
-            "evaluate on the store it was trained on, or train again on this one",
+            "name the store it was trained on, or its fold (STORE.h5@2of5), or train again on this one",
         )
 
 

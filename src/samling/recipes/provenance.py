@@ -131,7 +131,7 @@ def provenance(
     how = (
         ("Split", f"{plan.split}{folds}"),
         ("Seeds", ", ".join(map(str, plan.seeds))),
-        ("Cells measured", f"{len(grid)}, {seconds / 60:.1f} minutes in all"),
+        ("Methods, stores and seeds measured", f"{len(grid)}, {seconds / 60:.1f} minutes in all"),
         ("Machine", f"{machine['machine']}, Python {machine['python']}"),
         ("Versions", ", ".join(f"{k} {v}" for k, v in machine["versions"].items() if v)),
         ("Commit", machine["git_commit"] or _UNKNOWN),

@@ -18,11 +18,16 @@ def on_sureness(card: Card, window: str | None = None) -> list[str]:
     if window is not None:
         return ["no expected Dice: the model was calibrated without --window"]
     lacking = [kind for kind in card.asked_kinds if kind not in card.calibration.curves]
-    if not lacking:
-        return []
-    return [
-        f"no expected Dice for {' and '.join(lacking)}: {card.name}'s calibration leaves it out"
+    said = [
+        f"no expected Dice for {kind}: {card.name}'s calibration leaves it out" for kind in lacking
     ]
+    if len(lacking) < len(card.asked_kinds):
+        sets = card.calibration.store.replace("+", ", ")
+        said.append(
+            f"expected Dice holds for pictures like those of {sets}, and boxes drawn within about 10 %; "
+            "of others it says nothing"
+        )
+    return said
 
 
 def on_nothing(count: int) -> list[str]:
