@@ -37,7 +37,7 @@ def trained_on(store, tmp_path, monkeypatch):
 def test_copies_of_training_images_are_counted_and_named(store, trained_on) -> None:
     trained_on(store.splits.train.ids)
     first = store.splits.train.ids[0]
-    said = seen.seen_by_base(store, [*store.splits.val.ids, first], "mine")
+    said = seen.seen_by_base({"mine": (store, [*store.splits.val.ids, first])})[0]
     count, known = len(store.splits.val.ids) + 1, len(store.splits.train.ids)
     assert said.startswith(
         f"1 of the {count} images of mine measured here was recognised as a copy of one of the {known} "
@@ -47,14 +47,14 @@ def test_copies_of_training_images_are_counted_and_named(store, trained_on) -> N
 
 def test_none_is_said_to_be_none_and_what_is_not_recognised(store, trained_on) -> None:
     trained_on(store.splits.train.ids)
-    said = seen.seen_by_base(store, store.splits.val.ids, "mine")
+    (said,) = seen.seen_by_base({"mine": (store, store.splits.val.ids)})
     assert said.startswith("None of the ") and "flatter" not in said and "crops" in said
 
 
 def test_of_many_a_few_are_named(store, trained_on) -> None:
     ids = store.splits.train.ids
     trained_on(ids)
-    said = seen.seen_by_base(store, ids, "mine")
+    (said,) = seen.seen_by_base({"mine": (store, ids)})
     assert f"{len(ids)} of the {len(ids)}" in said and f"{ids[4]}, …" in said and ids[5] not in said
 
 

@@ -139,7 +139,7 @@ def _on_classes(store: "Store", only: str) -> list[str]:
 
 def _caveats(card: Card, store: "Store", ids: Sequence[str]) -> list[str]:
     trained = {(card.name, store.name): frozenset(card.trained_on)}
-    known = [seen_by_base(store, ids, store.name)] if made_of_base(card.base_sha256) else []
+    known = seen_by_base({store.name: (store, ids)}) if made_of_base(card.base_sha256) else []
     return [*seen_before(trained, {store.name: store.name}), *known, *crossing(store, store.name)]
 
 

@@ -1,6 +1,6 @@
 """seen: which images the base that ships was trained on, told by content."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -24,24 +24,33 @@ def made_of_base(base_sha256: str | None) -> bool:
     return base_sha256 == base.base_sha256
 
 
-def seen_by_base(store: "Store", ids: Sequence[str], called: str) -> str:
-    """A sentence: how many of these images of a store are known as training images of the base.
+def seen_by_base(measured: Mapping[str, tuple["Store", Sequence[str]]]) -> list[str]:
+    """Sentences: how many of the measured images are known as training images of the base.
+
+    One for every store with any, and one for all the others together.
 
     Args:
-        store: the images. ids: which of them.
-        called: the store, as the page calls it.
+        measured: store as the page calls it -> the store, and which of its images.
     """
     with (_WEIGHTS / SEEN).open("rb") as file:
         hashes = np.load(file, allow_pickle=False)
-    seen = [id for id in ids if known_among(hashes, store.case(id).image) is not None]
-    among = f"of the {len(ids):,} images of {called} measured here"
     known = f"the {len(hashes):,} that the base was trained on"
     blind = "crops, borders, another window and other images of a patient are not recognised"
-    if not seen:
-        return f"None {among} was recognised as a copy of one of {known} ({blind})."
-    named = ", ".join(seen[:_NAMED]) + (", …" if len(seen) > _NAMED else "")
-    were = "was recognised as a copy of one" if len(seen) == 1 else "were recognised as copies"
-    return (
-        f"{len(seen):,} {among} {were} of {known} ({named}; {blind}): there, the scores of the base "
-        "and of what is made of it flatter."
-    )
+    said, clean = [], {}
+    for called, (store, ids) in measured.items():
+        seen = [id for id in ids if known_among(hashes, store.case(id).image) is not None]
+        if not seen:
+            clean[called] = len(ids)
+            continue
+        named = ", ".join(seen[:_NAMED]) + (", …" if len(seen) > _NAMED else "")
+        were = "was recognised as a copy of one" if len(seen) == 1 else "were recognised as copies"
+        said.append(
+            f"{len(seen):,} of the {len(ids):,} images of {called} measured here {were} of {known} "
+            f"({named}; {blind}): there, the scores of the base and of what is made of it flatter."
+        )
+    if clean:
+        said.append(
+            f"None of the {sum(clean.values()):,} images of {', '.join(clean)} measured here was "
+            f"recognised as a copy of one of {known} ({blind})."
+        )
+    return said

@@ -103,7 +103,7 @@ class Sweep:
             met_base |= {name: None} if made_of_base(found.base_sha256) else {}
         stores = {name: parts[0][0] for name, parts in self.parts.items()}
         own = {name: store.name for name, store in stores.items()}
-        known = [seen_by_base(stores[name], self.ids(name), name) for name in met_base]
+        known = seen_by_base({name: (stores[name], self.ids(name)) for name in met_base})
         leaks = [s for name, store in stores.items() for s in crossing(store, name)]
         return [*seen_before(trained, own), *known, *leaks]
 
