@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +30,25 @@ def small_store(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         licence="CC0",
     )
     return path
+
+
+@pytest.fixture
+def write_plan(tmp_path: Path, tiny_store: Path) -> Callable[..., Path]:
+    """Write a plan of compare with these settings over the tiny store and return its path."""
+
+    def plan(**settings: object) -> Path:
+        content = {"stores": {"tiny": str(tiny_store)}, "prompts": ["box", "jitter10"]} | settings
+        path = tmp_path / "plan.yaml"
+        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        return path
+
+    return plan
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """A folder for results that is not there yet."""
+    return tmp_path / "out"
 
 
 @pytest.fixture(scope="session")

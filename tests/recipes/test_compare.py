@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -76,26 +77,9 @@ def load(models):
 
 
 @pytest.fixture
-def write(tmp_path: Path, tiny_store: Path):
-    """Write a plan over the tiny store and return its path."""
-
-    def plan(**changes: object) -> Path:
-        content = {
-            "name": "a comparison",
-            "stores": {"tiny": str(tiny_store)},
-            "methods": {"good one": "good", "poor": "poor"},
-            "prompts": ["box", "jitter10"],
-        }
-        path = tmp_path / "plan.yaml"
-        path.write_text(yaml.safe_dump(content | changes, sort_keys=False), encoding="utf-8")
-        return path
-
-    return plan
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
+def write(write_plan):
+    methods = {"good one": "good", "poor": "poor"}
+    return partial(write_plan, name="a comparison", methods=methods)
 
 
 def found(out: Path) -> dict:

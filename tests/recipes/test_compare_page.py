@@ -1,12 +1,12 @@
 """What the page of a comparison says beside its figures: doubts, gaps, where everything is from."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from safetensors.numpy import save_file
 
 from samling.data.store import Store
@@ -26,25 +26,8 @@ def model(**changes: object) -> Baseline:
 
 
 @pytest.fixture
-def write(tmp_path: Path, tiny_store: Path):
-    """Write a plan of two baselines over the tiny store and return its path."""
-
-    def plan(**changes: object) -> Path:
-        content = {
-            "name": "a page",
-            "stores": {"tiny": str(tiny_store)},
-            "prompts": ["box", "jitter10"],
-        }
-        path = tmp_path / "plan.yaml"
-        path.write_text(yaml.safe_dump(content | changes, sort_keys=False), encoding="utf-8")
-        return path
-
-    return plan
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
+def write(write_plan):
+    return partial(write_plan, name="a page")
 
 
 def found(out: Path) -> dict[str, Any]:

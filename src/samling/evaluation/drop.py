@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from samling.evaluation.damage import divided
+from samling.evaluation.formats import signed
 from samling.evaluation.report import Table
 from samling.evaluation.run import Row
 from samling.evaluation.statistics import Interval, MeanOver, mean_ci
@@ -59,8 +60,5 @@ def drop_table(rows: Sequence[Row], over: MeanOver = "image") -> Table | None:
 
 
 def _points(change: Interval) -> str:
-    mean, low, high = (
-        f"{round(100 * value, 1) + 0.0:+.1f}"  # + 0.0: no minus before zero
-        for value in (change.mean, change.low, change.high)
-    )
+    mean, low, high = (signed(100 * value) for value in (change.mean, change.low, change.high))
     return mean if low == high else f"{mean} ({low} to {high})"

@@ -27,6 +27,15 @@ def markdown(table: Table) -> str:
     return "\n".join(lines) + "\n" + (f"\n{table.caption}\n" if table.caption else "")
 
 
+def signed(number: float) -> str:
+    """With its sign and one decimal, and no minus before zero.
+
+    >>> signed(1.26), signed(-0.04)
+    ('+1.3', '+0.0')
+    """
+    return f"{round(number, 1) + 0.0:+.1f}"
+
+
 def latex(table: Table, title: str = "") -> str:
     """A table for LaTeX with the package booktabs; every text is escaped.
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from samling.evaluation.formats import signed
 from samling.evaluation.report import Table
 from samling.evaluation.run import Row
 from samling.evaluation.statistics import Interval, MeanOver, holm, least_p, paired_test
@@ -128,8 +129,7 @@ def paired_table(tests: Sequence[Compared], over: MeanOver = "image") -> Table |
 def _change(test: Compared) -> str:
     scale, unit = (100, "") if test.measure == "dice" else (1, " clicks")
     mean, low, high = (
-        f"{round(scale * value, 1) + 0.0:+.1f}"  # + 0.0: no minus before zero
-        for value in (test.change.mean, test.change.low, test.change.high)
+        signed(scale * value) for value in (test.change.mean, test.change.low, test.change.high)
     )
     return f"{mean}{unit} ({low} to {high})"
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from samling.evaluation.forest import forest
+from samling.evaluation.formats import signed
 from samling.evaluation.metrics import DEFINITIONS
 from samling.evaluation.overlays import as_jpeg
 from samling.evaluation.paired import Compared, compare_methods, paired_table
@@ -149,18 +150,14 @@ def _against_others(evaluation: Evaluation, score: Score) -> list[str]:
     """One sentence per other method under the same protocol."""
     return [
         f"Asked with {_asked(score.protocol)}, {evaluation.model} against {test.other}: "
-        f"{_signed(100 * test.change.mean)} Dice points on the same images "
-        f"({_signed(100 * test.change.low)} to {_signed(100 * test.change.high)}): {test.verdict}."
+        f"{signed(100 * test.change.mean)} Dice points on the same images "
+        f"({signed(100 * test.change.low)} to {signed(100 * test.change.high)}): {test.verdict}."
         for test in evaluation.tests
         # the ellipse is the harder one to beat: one sentence is enough
         if test.protocol == score.protocol
         and test.measure == "dice"
         and test.other != "fill the box"
     ]
-
-
-def _signed(points: float) -> str:
-    return f"{round(points, 1) + 0.0:+.1f}"  # + 0.0: no minus before zero
 
 
 def _jitter_cost(own: Sequence[Score]) -> list[str]:
