@@ -20,8 +20,9 @@ def test_a_terminated_prediction_keeps_its_table(tmp_path: Path) -> None:
     command += ["-o", str(tmp_path / "out"), "--box", "12,10,40,30"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 120
-    while not any((tmp_path / "out").glob("*_overlay.png")) and time.monotonic() < until:
-        time.sleep(0.05)
+    overlays = (tmp_path / "out").glob
+    while len(list(overlays("*_overlay.png"))) < 2 and time.monotonic() < until:
+        time.sleep(0.05)  # two: an image that is stopped halfway is taken back, the first is done
     process.terminate()
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
