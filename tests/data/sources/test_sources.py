@@ -256,6 +256,19 @@ def test_columns_of_meta_that_nobody_reads_are_one_note(tmp_path: Path) -> None:
     assert note.reason.startswith("columns not used: patient_id, grp (known: id, group_id, ")
 
 
+def test_a_folder_of_images_with_masks_of_none_is_no_folder_of_healthy_ones(tmp_path: Path) -> None:
+    image(tmp_path / "images" / "a.png")
+    (tmp_path / "masks").mkdir()
+    with pytest.raises(InputError, match=r"masks of none of its 1 images.*--as unlabelled"):
+        read_layout(tmp_path, "folder")
+    mask(tmp_path / "masks" / "b.png")  # of another image
+    with pytest.raises(InputError, match=r"masks of none"):
+        read_layout(tmp_path, "folder")
+    mask(tmp_path / "masks" / "a.png", None)  # drawn, and nothing there
+    _, listing = read_layout(tmp_path, "folder")
+    assert [entry.id for entry in listing.entries] == ["a"]
+
+
 def test_folder_takes_further_masks_as_further_classes(tmp_path: Path) -> None:
     image(tmp_path / "images" / "a.png")
     mask(tmp_path / "masks" / "a.png", (0, 0, 10, 10))

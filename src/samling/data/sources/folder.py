@@ -38,7 +38,7 @@ def read(root: Path) -> Listing:
     Further folders named masks_<class> hold one further class each; with them, masks/ is class 1.
 
     Raises:
-        InputError: no images, or a meta.csv that cannot be used.
+        InputError: no images, no mask of any of them, or a meta.csv that cannot be used.
     """
     problems: list[Problem] = []
     meta = read_table(root / "meta.csv")
@@ -52,12 +52,16 @@ def read(root: Path) -> Listing:
         layers = _layers(root, meta, problems)
     if not images:
         raise InputError(root, "has no images", "put PNG, JPEG, TIFF, BMP or DICOM files there")
+    if not any(images.keys() & masks.keys() for masks in layers.values()):
+        problem = f"has masks of none of its {len(images)} images"
+        remedy = "add them (all black where nothing is there), or say `--as unlabelled`"
+        raise InputError(root, problem, remedy)
     problems += _lonely(images, layers, meta, root)
     single = len(layers) == 1
     entries = []
     for stem in sorted(images, key=natural):
         found = _shapes(stem, layers, single)
-        if found or not any(layers.values()):
+        if found:
             entries.append(_entry(stem, images[stem], found, meta.get(stem, {})))
     return Listing(entries, tuple(layers), problems, _licence(root))
 
