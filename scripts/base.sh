@@ -20,7 +20,7 @@ for set in $trained $unseen; do
 done
 # shellcheck disable=SC2046
 samling distill base $(stores_of $trained) --teacher litemedsam --out "$out/base"
-[ -f "$out/packed/base.json" ] || python "$here/pack_base.py" "$out"
+[ -f "$out/packed/base.json" ] || python "$here/pack_base.py" "$out" packed
 # shellcheck disable=SC2046
 samling distill base $(stores_of $kept) --teacher litemedsam --out "$out/left-out" \
   embedding.epochs=3 decoder.epochs=6

@@ -1,6 +1,10 @@
-"""Pack a distilled base as the one that ships: 16-bit floats and its card; --ship puts it in place.
+"""Pack the base that ships: 16-bit floats and its card; --ship puts it in place.
 
-python scripts/pack_base.py OUT [--ship]        OUT: the folder of scripts/base.sh
+python scripts/pack_base.py OUT packed              OUT/base, as distilled, to OUT/packed (or another name)
+python scripts/pack_base.py OUT packed RUN...       mean weights of runs that began with OUT/start
+python scripts/pack_base.py OUT --ship              OUT is the folder of scripts/base.sh
+
+The mean of several runs from one start is often better than each (Wortsman et al. 2022, arXiv 2203.05482).
 """
 
 import json
@@ -10,18 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from lg_medseg_table import scores_of
 from safetensors.torch import save
+from torch import Tensor
 
 from samling.atomic import atomic_path, write_text
 from samling.data.picture_hash import picture_hash
 from samling.data.store import Store
+from samling.errors import InputError
 from samling.inference.card import Card
 from samling.models.weights import read_state, sha256_of_tensors
 from samling.recipes.seen import SEEN
 
 TARGET = Path(__file__).parent.parent / "src" / "samling" / "weights"
+RUNS = "runs.json"
+"""Names of the runs whose mean was packed."""
 LICENCES = {
     "breast_busi": "article CC BY 4.0, authors: free for research",
     "thyroid_ddti": "open access, no licence text known",
@@ -33,17 +42,25 @@ LICENCES = {
 }
 
 
-def pack(out: Path) -> None:
-    """Write OUT/packed/base.safetensors, base.json and seen.npy."""
-    run, packed_to = out / "base", out / "packed"
+def pack(out: Path, target: str, runs: list[str]) -> None:
+    """Write OUT/TARGET/base.safetensors, base.json, seen.npy and runs.json.
+
+    Args:
+        runs: folders in OUT, of `samling adapt whole --base OUT/start`; none: the base as distilled.
+    """
+    source, packed_to = out / ("start" if runs else "base"), out / target
     packed_to.mkdir(exist_ok=True)
-    state = read_state(run / "base.safetensors")
+    card = Card.read(source / "base.json")
+    state = read_state(source / "base.safetensors")
+    if runs:
+        mean, threshold = mean_of([out / run for run in runs], card)
+        state |= mean
+        card = card.model_copy(update={"mask_threshold": threshold})
     packed = {
         key: value.half() if value.is_floating_point() else value for key, value in state.items()
     }
     with atomic_path(packed_to / "base.safetensors") as temporary:
         temporary.write_bytes(save(packed))
-    card = Card.read(run / "base.json")
     named = "; ".join(f"{name}: {LICENCES[name]}" for name in card.trained_on)
     changes = {"name": "base", "base": "base", "base_sha256": sha256_of_tensors(packed)}
     changes["licence"] = f"teacher LiteMedSAM: Apache-2.0; images: {named}"
@@ -52,6 +69,25 @@ def pack(out: Path) -> None:
     seen = [picture_hash(s.case(id).image) for s in stores for id in s.splits.train.ids]
     with atomic_path(packed_to / SEEN) as temporary, temporary.open("wb") as file:
         np.save(file, np.stack(seen))
+    write_text(packed_to / RUNS, json.dumps(runs) + "\n")
+
+
+def mean_of(runs: list[Path], start: Card) -> tuple[dict[str, Tensor], float]:
+    """Weights and mask threshold, each the mean over the best epochs of runs.
+
+    Raises:
+        InputError: a run began with other weights.
+    """
+    cards = [Card.read(run / "adapter.json") for run in runs]
+    for run, card in zip(runs, cards, strict=True):
+        if card.base_sha256 != start.base_sha256:
+            raise InputError(run, "did not begin with OUT/start", "train it with --base OUT/start")
+    states = [read_state(run / "adapter.safetensors") for run in runs]
+    means = {
+        key.removeprefix("model."): torch.stack([state[key] for state in states]).mean(0)
+        for key in states[0]
+    }
+    return means, float(np.mean([card.mask_threshold for card in cards]))
 
 
 def ship(out: Path) -> None:
@@ -84,11 +120,24 @@ def about(out: Path, card: Card) -> dict[str, Any]:
     }
     return {
         "data": sets,
-        "recipe": yaml.safe_load((out / "base" / "config.yaml").read_text(encoding="utf-8")),
+        "recipe": settings(out / "base"),
+        "finished_with": {run: settings(out / run) for run in packed_runs(out / "packed")},
         "environment": json.loads((out / "base" / "environment.json").read_text(encoding="utf-8")),
         "validation_dice": metrics,
     }
 
 
+def packed_runs(packed: Path) -> list[str]:
+    """The runs whose mean a packed base is; [] for the base as distilled."""
+    path = packed / RUNS
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+
+
+def settings(run: Path) -> Any:
+    """The saved recipe of a run."""
+    return yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+
+
 if __name__ == "__main__":
-    (ship if "--ship" in sys.argv else pack)(Path(sys.argv[1]))
+    folder, what, *rest = sys.argv[1:]
+    ship(Path(folder)) if what == "--ship" else pack(Path(folder), what, rest)

@@ -125,6 +125,11 @@ def test_a_folder_around_runs_is_told_from_a_name(tiny_run, tmp_path):
     for loader in (load_base, load_torch):
         with pytest.raises(InputError, match="holds no run. Remedy: name a run's folder, .*base"):
             loader(str(tmp_path / "runs"))
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    (begun / "config.yaml").write_text("training: {epochs: 3}\n")
+    with pytest.raises(InputError, match="stopped before its first epoch ended. Remedy: run"):
+        load_torch(str(begun))
     shutil.copytree(tiny_run, tmp_path / "runs" / "mine")
     with pytest.raises(InputError, match=r"holds no run. Remedy: name one of .*runs/mine\.$"):
         load_torch(str(tmp_path / "runs"))
