@@ -74,6 +74,15 @@ def test_the_table_and_the_curve_are_of_changes_from_the_picture_as_it_was(tmp_p
     assert drop_table(clean) is None and draw_damage(clean, tmp_path / "e.png") is None
 
 
+def test_methods_that_nothing_changes_are_a_sentence_not_rows(tmp_path) -> None:
+    blind = [row("1", protocol, 0.8, "ellipse") for protocol in ("box", "box~gain1", "box~jpeg3")]
+    seeing = [row("1", "box", 0.9), row("1", "box~gain1", 0.9), row("1", "box~jpeg3", 0.7)]
+    table = drop_table([*seeing, *blind])
+    assert table is not None and [line[0] for line in table.rows] == ["m", "m"]
+    assert table.caption.endswith("Nothing changes ellipse.")
+    assert drop_table(blind) is None and draw_damage(blind, tmp_path / "d.png") is None
+
+
 def test_the_interval_is_that_of_the_change_not_of_the_images() -> None:
     """Images from 0 to 0.9 that all lose about 0.05: as means nothing, as pairs beyond doubt."""
     rows = [
@@ -96,8 +105,8 @@ def test_the_legend_is_inside_the_picture(tmp_path, monkeypatch, words) -> None:
     drawn = []
     monkeypatch.setattr(plots, "_saved", lambda figure, path: drawn.append(figure) or path)
     rows = [
-        row("1", protocol, 0.5, f"{words} {n}")
-        for protocol in ("box", "box~gain1")
+        row("1", protocol, dice, f"{words} {n}")
+        for protocol, dice in (("box", 0.5), ("box~gain1", 0.4))
         for n in range(5)
     ]
     draw_damage(rows, tmp_path / "d.png")

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
 from samling.errors import InputError
-from samling.inference.overlay import COLOURS, draw, legend, write_png
+from samling.inference.expectation import Expected
+from samling.inference.overlay import COLOURS, draw, legend, said_of, write_png
 from samling.inference.regions import box_around
 from samling.inference.segmenter import Object
 
@@ -27,6 +30,13 @@ def test_only_the_outline_the_box_and_the_score_are_coloured(image):
     assert not coloured[70:90, 90:130].any()
     assert not coloured[110:].any()
     assert not coloured[:, :70].any()
+
+
+def test_the_number_beside_an_object_says_what_it_is():
+    found = thing(np.ones((4, 4), dtype=bool))
+    assert said_of(found) == "score 0.88"
+    assert said_of(replace(found, expected=Expected(0.91, 0.82, 0.98))) == "expected 0.91"
+    assert said_of(replace(found, expected=Expected(0.7, 0.4, 0.9))) == "expected 0.70, look"
 
 
 def named(name, left):

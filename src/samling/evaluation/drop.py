@@ -40,22 +40,38 @@ def changes(rows: Sequence[Row], over: MeanOver = "image") -> dict[tuple[str, st
     return found
 
 
+def blind(found: dict[tuple[str, str, str], Levels]) -> list[str]:
+    """Methods that no damage changes at all, as those that do not look at the picture."""
+    moved = {
+        method
+        for (method, _, _), levels in found.items()
+        if any(change.low or change.high for change in levels.values())
+    }
+    return list(dict.fromkeys(method for method, _, _ in found if method not in moved))
+
+
 def drop_table(rows: Sequence[Row], over: MeanOver = "image") -> Table | None:
     """Change of Dice by method, damage and level; None if no damage was asked for."""
     found = changes(rows, over)
     if not found:
         return None
-    lines = []
+    lines, same = [], blind(found)
     for (method, prompt, damage), levels in found.items():
+        if method in same:
+            continue
         own = [r for r in rows if (r.method, r.protocol) == (method, prompt) and r.dice is not None]
         clean = mean_ci([r.dice or 0.0 for r in own], [r.group for r in own], over=over)
         cells = [_points(levels[n]) if n in levels else "–" for n in (1, 2, 3)]
         lines.append((method, describe(prompt), damage, f"{clean.mean:.3f}", *cells))
+    if not lines:
+        return None
     header = ("Method", "Prompt", "Damage", "Dice as it was", "Level 1", "Level 2", "Level 3")
     caption = (
         "Change in points of Dice (95% interval) on damaged pictures, each image against itself, "
         f"labels and prompts unchanged. {means_are(over)} See docs/metrics.md."
     )
+    if same:
+        caption += f" Nothing changes {', '.join(same)}."
     return Table(header, tuple(lines), caption, text_columns=(0, 1, 2))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from samling.atomic import atomic_path
 from samling.evaluation.calibration import Reliability
 from samling.evaluation.curves import COLOURS, MARKERS
-from samling.evaluation.drop import changes
+from samling.evaluation.drop import blind, changes
 from samling.evaluation.run import Row
 from samling.evaluation.statistics import Interval, MeanOver
 from samling.evaluation.tables import Score, describe
@@ -167,6 +167,8 @@ def draw_damage(
         methods: an order that gives each its colour, as in `draw_robustness`.
     """
     found = changes(rows, over)
+    same = blind(found)
+    found = {key: levels for key, levels in found.items() if key[0] not in same}
     if not found:
         return None
     first = next(prompt for _, prompt, _ in found)

@@ -91,13 +91,20 @@ def _draw_object(canvas: NDArray[np.uint8], found: Object, colour: tuple[int, in
     cv2.drawContours(canvas, contours, -1, colour, line)
     faint = tuple(channel // 2 for channel in colour)
     cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), faint, 1)
-    _write_score(canvas, f"{found.score:.2f}", (x0, y0), colour)
+    _write(canvas, said_of(found), (x0, y0), colour)
 
 
-def _write_score(
+def said_of(found: Object) -> str:
+    """What stands beside an object: the Dice to expect and whether to look, or the model's own score."""
+    if found.expected is None:
+        return f"score {found.score:.2f}"
+    return f"expected {found.expected.dice:.2f}" + (", look" if found.expected.look else "")
+
+
+def _write(
     canvas: NDArray[np.uint8], text: str, corner: tuple[int, int], colour: tuple[int, int, int]
 ) -> None:
-    """The score on a dark plate above the corner, or below it where there is no room."""
+    """A text on a dark plate above the corner, or below it where there is no room."""
     scale = min(1.5, max(0.4, max(canvas.shape[:2]) / 1200))
     font, thick = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(scale))
     (width, height), _ = cv2.getTextSize(text, font, scale, thick)

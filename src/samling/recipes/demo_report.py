@@ -46,7 +46,7 @@ def write_demo_report(out: Path, seconds: dict[str, float]) -> Path:
         Section("How it went", [_steps(seconds), Text(START)]),
         Section("Training", _training(out / "run")),
         Section("Scores", _scores(scores, str(results["method"]))),
-        Section("Best, median and worst", _sheets(out / "evaluation")),
+        Section("Truth and prediction", _sheets(out / "evaluation")),
         Section("Pictures of unseen patients, nothing pointed at", _found(out, "automatic")),
         Section("Real ultrasound, two boxes drawn by hand", [*_found(out, "box"), Text(REAL)]),
         Section("What to do next", [Text("With your own images:"), Command(NEXT), _cautions()]),
@@ -107,7 +107,7 @@ def _scores(scores: list[Score], method: str) -> list[Block]:
 
 
 def _sheets(folder: Path) -> list[Block]:
-    names = {"best": "Best", "median": "In the middle", "worst": "Worst"}
+    names = {"all": "All", "best": "Best", "median": "In the middle", "worst": "Worst"}
     paths = [(folder / f"sheet_{name}.png", text) for name, text in names.items()]
     return [Picture(p, f"{text} validation images", text) for p, text in paths if p.is_file()]
 
