@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All methods x six public sets x {tight box, box ± 10 %, one point, automatic}, on validation images, and two controls.
 # Resumable: run it again. Writes docs/results/benchmark.md.
-#   scripts/benchmark.sh FOLDER OUT           quick: one network for all sets, 2 epochs; below an hour on 2 cores
+#   scripts/benchmark.sh FOLDER OUT           quick: one network for all sets, shown 1,800 images; below an hour on 2 cores
 #   scripts/benchmark.sh FOLDER OUT full      one network per set, every one shown as many images as four epochs of BUSI
 #                                             have (2,248), BUSI with 3 seeds; some five hours on 2 cores
 # FOLDER has a folder per set (images/, masks/, meta.csv). LANES=2 trains two at once, each on its share of the cores. After
@@ -30,7 +30,7 @@ learn() { # NAME METHOD SEED SET...: train it or go on with it; nothing is begun
   shift 3
   [ -d "$out/runs/$name" ] || [ "$(date +%s)" -lt "$deadline" ] || return 0
   for set in "$@"; do options+=(--data "$out/$set.h5"); done
-  [ "$size" = quick ] && options+=(training.epochs=2) || options+=(training.epochs="${EPOCHS:-4}" seed="$seed")
+  [ "$size" = quick ] && options+=(training.epochs=2 training.images_per_epoch=900) || options+=(training.epochs="${EPOCHS:-4}" seed="$seed")
   [ "$size" = full ] && [ "$1" != BUSI ] && options+=(training.images_per_epoch=562) # as many as BUSI has
   [ "$method" = nnunet ] && options+=(network.width=16) # as costly as the others
   local verb=(train "$method" network.input_size="${PX:-128}")

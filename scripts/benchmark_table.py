@@ -106,7 +106,7 @@ def _apart(score: dict[str, Any] | None) -> str:
     """Dice where there is an object, and how often nothing was found where there is none."""
     if score is None or score["dice_lesions"] is None:
         return "– | –"
-    return f"{score['dice_lesions']:.3f} | {score['n_empty_right']:.3g}"
+    return f"{_with_interval(score['dice_lesions'])} | {score['n_empty_right']:.3g}"
 
 
 def _spread(content: dict[str, Any]) -> None:
@@ -127,21 +127,22 @@ def _spread(content: dict[str, Any]) -> None:
 def _cell(score: dict[str, Any] | None) -> str:
     if score is None or score["dice"] is None:
         return "–"
-    dice = score["dice"]
-    return f"{dice['mean']:.3f} ({dice['low']:.3f}–{dice['high']:.3f})"
+    return _with_interval(score["dice"])
+
+
+def _with_interval(value: dict[str, float]) -> str:
+    return f"{value['mean']:.3f} ({value['low']:.3f}–{value['high']:.3f})"
 
 
 def _cost(part: dict[str, Any]) -> None:
-    costs = next(iter(part["stores"].values()))["costs"]
-    print(
-        "### Cost\n\n| | weights, M | trained, M | GMACs | ms, median | p95 | memory, MB | file, MB |"
-    )
+    store, content = next(iter(part["stores"].items()))
+    costs = content["costs"]
+    print(f"### Cost: an image of {store} with one prompt, all timed in one go\n")
+    print("| | weights, M | trained, M | GMACs | ms, median | p95 | memory, MB | file, MB |")
     print("| --- |" + " --- |" * 7)
     for method, c in costs.items():
-        if not c["parameters"]:
-            continue
         numbers = (
-            (c["parameters"] / 1e6, 2),
+            (c["parameters"] / 1e6 if c["parameters"] else None, 2),
             (None if c["trained"] is None else c["trained"] / 1e6, 2),
             (None if c["macs"] is None else c["macs"] / 1e9, 1),
             (c["encode_ms"] + c["decode_ms"], 0),

@@ -82,11 +82,12 @@ def calibrate(
 
 
 def reproduce(
-    paper: Annotated[str, typer.Argument(help="lg-medseg, sam-liver or uniultra.")],
-    table: Annotated[str, typer.Argument(help="e.g. table-3.")],
+    paper: Annotated[str, typer.Argument(help="lg-medseg, sam-liver or uniultra.")] = "",
+    table: Annotated[str, typer.Argument(help="e.g. table-3; left out: lists them.")] = "",
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="OUT", help="Folder; resumed if it exists.")
-    ],
+        Path | None,
+        typer.Option("--out", "-o", metavar="OUT", help="Folder; resumed if it exists."),
+    ] = None,
     data: Annotated[
         list[str] | None,
         typer.Option("--data", metavar="NAME=STORE.h5", help="A data set by the paper's name."),
@@ -99,11 +100,18 @@ def reproduce(
 
     Rows whose data are given are trained and measured by `compare`, on validation images; the others
     keep the paper's figure and say why. KEY=VALUE changes every training. Writes OUT/reproduced.md.
+    Without a table it lists what there is.
 
     Example: samling reproduce lg-medseg table-3 --data BUSI=busi.h5 -o out/table-3
     """
+    from samling.recipes.papers import listing
     from samling.recipes.reproduce import reproduce as recipe
 
+    if not table:
+        say(listing(paper))
+        return
+    if out is None:
+        raise InputError("--out", "is missing", "name a folder for the page and the runs")
     pairs = [text.partition("=") for text in data or []]
     if wrong := [name for name, equals, path in pairs if not (equals and path)]:
         raise InputError("--data", f"'{wrong[0]}' is not NAME=STORE.h5", "e.g. BUSI=busi.h5")

@@ -25,6 +25,11 @@ def test_unknown_protocol_is_the_users_error(protocol: str) -> None:
         kind_of(protocol)
 
 
+def test_a_misspelt_protocol_is_answered_with_the_nearest() -> None:
+    with pytest.raises(InputError, match="did you mean damaged"):
+        kind_of("damage")
+
+
 def test_all_stands_for_every_protocol_and_none_is_asked_twice() -> None:
     assert expand(["all"]) == list(ALL)
     assert expand(["point1", "all", "point1"])[0] == "point1"

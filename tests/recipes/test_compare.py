@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from samling.data.store import Store
 from samling.errors import InputError
 from samling.evaluation.baselines import BASELINES
+from samling.evaluation.cost import WARM_RUNS
 from samling.inference.card import Card
 from samling.inference.regions import box_around
 from samling.inference.segmenter import Object
@@ -58,6 +59,10 @@ class Dark:
         return None
 
 
+TIMED = WARM_RUNS + 1
+"""Images that a method is timed on."""
+
+
 @pytest.fixture
 def models() -> dict[str, Dark]:
     return {"good": Dark(0.9), "poor": Dark(0.4), "s0": Dark(0.9), "s1": Dark(0.7)}
@@ -98,7 +103,7 @@ def test_everything_is_written_and_the_page_is_complete_in_itself(write, out, lo
     }  # fmt: skip
     html = summary.report.read_text(encoding="utf-8")
     assert html.count("data:image/") == 4 and 'src="http' not in html and 'href="http' not in html
-    assert "ellipse in the box leads 4 methods" in html
+    assert "ellipse in the box has the highest mean Dice of 4 methods" in html
     assert "1/4 good one on tiny, seed 0" in said
     latex = (out / "tables.tex").read_text(encoding="utf-8")
     assert (
@@ -177,7 +182,9 @@ def test_only_what_is_new_is_measured(write, out, load, models) -> None:
     compare(write(), out, load=load)
     encoded = models["good"].encoded
     compare(write(methods={"good one": "good", "poor": "poor", "third": "s1"}), out, load=load)
-    assert models["good"].encoded == encoded and models["s1"].encoded > 0
+    assert models["good"].encoded == encoded + TIMED  # all are timed again, in one go
+    assert models["s1"].encoded == encoded
+    encoded = models["good"].encoded
     compare(write(prompts=["box", "jitter10", "jitter20"]), out, load=load)
     assert models["good"].encoded > encoded
     assert "jitter20" in {s["protocol"] for s in found(out)["stores"]["tiny"]["scores"]}
@@ -205,7 +212,8 @@ def test_published_checkpoints_are_named_in_every_way(write, out, load, models, 
     methods = {"a": "w/m.pth@512", "b": "medsam:w/m.pth", "c": "sam-vit-b", "d": "medsam@256"}
     compare(write(methods=methods, baselines=["fill the box"]), out, load=note)
     placed = tmp_path / "w" / "m.pth"
-    assert asked == [f"{placed}@512", f"medsam:{placed}", "sam-vit-b", "medsam@256"]
+    # measured, then timed
+    assert asked == 2 * [f"{placed}@512", f"medsam:{placed}", "sam-vit-b", "medsam@256"]
 
 
 def test_failures_are_listed_and_the_others_go_on(write, out, load) -> None:
@@ -232,7 +240,7 @@ def test_a_stopped_comparison_goes_on_where_it_was(write, out, models) -> None:
     encoded = models["good"].encoded
     assert encoded > 0
     compare(write(), out, load=lambda name: models[Path(name).name])
-    assert models["good"].encoded == encoded and models["poor"].encoded == encoded
+    assert models["good"].encoded == models["poor"].encoded == encoded + TIMED
 
 
 def test_a_damaged_cell_is_measured_again(write, out, load, models) -> None:
@@ -304,7 +312,8 @@ def test_looking_at_the_test_set_is_recorded(write, out, load) -> None:
     [
         ({"baselines": ["magic"]}, "magic"), ({"stores": {}}, "stores"),
         ({"methods": {}, "baselines": []}, "methods"), ({"reference": "nobody"}, "nobody"),
-        ({"methods": {"fill the box": "good"}}, "twice"), ({"prompts": ["boxes"]}, "boxes"),
+        ({"methods": {"fill the box": "good"}}, "twice"),
+        ({"prompts": ["boxes"]}, r"plan\.yaml prompts: .*boxes"),
         ({"stores": {"x": "no.h5"}}, "no.h5"), ({"split": "train"}, "split"),
         ({"method": {}}, "is no setting"),
     ],
@@ -333,7 +342,9 @@ def test_what_flatters_stands_beside_the_answer_also_of_a_resumed_comparison(
     def pages() -> None:
         html = (out / "report.html").read_text(encoding="utf-8")
         lead = html.partition('<p class="lead">')[2].partition("</p>")[0]
-        assert "leads" in lead and lead.count(said) == 1 and "scratch were" not in lead
+        assert (
+            "has the highest mean" in lead and lead.count(said) == 1 and "scratch were" not in lead
+        )
         text = (out / "tables.md").read_text(encoding="utf-8")
         assert text.index(said) < text.index("##")
         assert found(out)["caveats"][0].startswith(said)
@@ -343,13 +354,19 @@ def test_what_flatters_stands_beside_the_answer_also_of_a_resumed_comparison(
     measured = {name: model.encoded for name, model in models.items()}
     compare(plan, out, load=load)
     pages()
-    for cell in (out / "cells").iterdir():  # as they were before they knew
-        content = json.loads(cell.read_text())
-        del content["trained_on"]
-        cell.write_text(json.dumps(content))
-    compare(plan, out, load=load)
-    pages()
     assert {name: model.encoded for name, model in models.items()} == measured
+
+
+def test_a_run_that_is_not_finished_is_named_with_its_seed(write, out, load, tmp_path) -> None:
+    for seed, done in ((0, 1), (1, 2)):
+        run = tmp_path / f"s{seed}"
+        run.mkdir()
+        (run / "config.yaml").write_text("training: {epochs: 2}\n", encoding="utf-8")
+        (run / "metrics.jsonl").write_text('{"epoch": 1}\n' * done, encoding="utf-8")
+    plan = write(methods={"mine": "s{seed}", "good": "good"}, seeds=[0, 1])
+    compare(plan, out, load=load)
+    (said,) = [text for text in found(out)["caveats"] if "not finished" in text]
+    assert "mine on tiny, seed 0 (1 of 2 epochs) is not finished" in said
 
 
 def test_a_split_that_leaks_is_named(write, out, load, tiny_store, tmp_path) -> None:

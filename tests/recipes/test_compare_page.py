@@ -119,19 +119,6 @@ def test_folds_have_their_own_splits_of_one_content(write, out, tiny_store: Path
     assert "tiny, fold 3" in pages(out)[0]
 
 
-def test_what_a_cell_from_before_does_not_know_is_unknown(write, out) -> None:
-    plan = write(methods={"mine": "runs/mine"}, baselines=[])
-    compare(plan, out, load=lambda name: model())
-    (cell,) = (out / "cells").iterdir()
-    content = json.loads(cell.read_text())
-    del content["card"]
-    cell.write_text(json.dumps(content))
-    compare(plan, out, load=lambda name: pytest.fail("nothing is missing"))
-    (mine,) = found(out)["methods"]
-    assert (mine["card"], mine["prompts"], mine["base_sha256"]) == (None, None, "b" * 64)
-    assert "unknown</td>" in pages(out)[0]
-
-
 def test_no_page_shows_where_files_lie(write, out, tmp_path) -> None:
     methods = {
         "gone": "runs/gone",
@@ -195,7 +182,7 @@ def test_prompts_without_the_reference_are_named(write, out) -> None:
     sentence = "fill the box has no answer under 1 point inside on tiny: there, nothing is tested"
     html, text = pages(out)
     lead = html.partition('<p class="lead">')[2].partition("</p>")[0]
-    assert sentence in lead and "The others are tested against fill the box." in lead
+    assert sentence in lead and "Tested against fill the box: 0 of 1 differences are clear." in lead
     assert text.index(sentence) < text.index("##")
     compare(write(baselines=["region growing", "fill the box"], prompts=["box", "point1"]), out)
     assert "nothing is tested" not in pages(out)[1]

@@ -58,6 +58,14 @@ def test_it_says_what_it_does_how_alike_the_masks_are_and_what_8_bits_cost(
     assert said[2:] == ["60 of 65 layers"] * eight
     text = "".join(path.read_text() for path in out.glob("*.md"))
     assert ("60 of 65 layers in 8 bits" if eight else "32-bit floats") in text
+    assert "not finished" not in text
+    run = tmp_path / "mine"
+    run.mkdir()
+    (run / "config.yaml").write_text("training: {epochs: 4}\n")
+    (run / "metrics.jsonl").write_text('{"epoch": 1}\n')
+    out = export(str(run), tmp_path / "early", *how, report=said.append)
+    (limit,) = [line for line in said if "mine (1 of 4 epochs) is not finished" in line]
+    assert f"- {limit}\n" in "".join(path.read_text() for path in out.glob("*.md"))
 
 
 def test_eight_bits_are_refused_if_they_cost_too_much(tmp_path, tiny_store, monkeypatch):

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from samling.config import AdaptRecipe, TrainRecipe, load_recipe
+from samling.data.store import Store
 from samling.errors import InputError
 from samling.evaluation.statistics import jensen
-from samling.recipes.papers import Paper, papers, read_paper
+from samling.recipes.papers import Paper, listing, papers, read_paper
 from samling.recipes.reproduce import reproduce
 
 ROWS = [
@@ -29,6 +30,16 @@ def test_every_row_that_can_be_rerun_has_a_recipe_that_exists(paper, table, row)
     if row.ours is not None and row.ours.verb != "model":
         kind = AdaptRecipe if row.ours.verb == "adapt" else TrainRecipe
         load_recipe(kind, row.ours.what, list(row.ours.changes))
+
+
+def test_the_list_names_every_table_and_what_it_needs() -> None:
+    every = listing().splitlines()
+    assert sum(not line.startswith(" ") for line in every) == len(papers())
+    assert len(listing("lg-medseg").splitlines()) == 5
+    (third,) = [line for line in listing("lg-medseg").splitlines() if "table-3" in line]
+    assert "(--data BUSI=STORE.h5" in third
+    with pytest.raises(InputError, match="is no paper"):
+        listing("medsam")
 
 
 def test_two_published_pairs_break_jensens_bound() -> None:
@@ -95,6 +106,8 @@ def test_costs_and_outlines_stand_beside_the_papers(tiny_store, tmp_path, monkey
     page = reproduce("p", "one", {"USEFD": tiny_store}, tmp_path, say=str)
     content = json.loads((tmp_path / "compare" / "comparison.json").read_text())["stores"]["USEFD"]
     cost, (score, *_) = content["costs"]["LG-MedSeg"], content["scores"]
+    images = len(Store.open(tiny_store).splits.val.ids)
+    assert f"USEFD is here the store tiny (tiny.h5), {images} images." in page.read_text()
     found = cells(page, "LG-MedSeg", 1)
     assert found[4] == f"{cost['parameters'] / 1e6:.2f}"
     assert found[6] == f"{cost['macs'] / 5e8:.1f}" and float(found[6]) > 1

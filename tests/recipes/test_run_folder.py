@@ -8,7 +8,7 @@ from samling.config import AdaptRecipe, load_recipe
 from samling.data.store import Store
 from samling.errors import InputError
 from samling.inference.card import Card
-from samling.recipes.run_folder import draw_curves, open_run
+from samling.recipes.run_folder import draw_curves, epochs_of, open_run
 
 BASE = Card(name="b", base="b", base_sha256="1" * 64, embedding_size=16, prompts=("box",))
 
@@ -45,16 +45,43 @@ def test_other_settings_data_or_base_are_refused(tmp_path, settings, store, tiny
     open_run(tmp_path, settings, [store], BASE)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     other_settings = load_recipe(AdaptRecipe, "lg-medseg", ["seed=1"])
+    same_name = Store.open(tiny_store)
+    same_name.name = "small"
+    deeper = load_recipe(AdaptRecipe, "lg-medseg", ["training.optimiser.rate=0.1"])
     other_base = BASE.model_copy(update={"base_sha256": "2" * 64})
-    for arguments in (
-        (other_settings, [store], BASE),
-        (settings, [Store.open(tiny_store)], BASE),
-        (settings, [store, Store.open(tiny_store)], BASE),
-        (settings, [store], other_base),
+    for arguments, other in (
+        ((other_settings, [store], BASE), "seed is 0 there, 1 here"),
+        ((deeper, [store], BASE), "training.optimiser.rate is 0.0005 there, 0.1 here"),
+        ((settings, [Store.open(tiny_store)], BASE), "trained on small there, tiny here"),
+        (
+            (settings, [store, Store.open(tiny_store)], BASE),
+            "trained on small there, small, tiny here",
+        ),
+        ((settings, [same_name], BASE), "trained on small there, small with other images"),
+        ((settings, [store], BASE.model_copy(update={"name": "c"})), "its base is b there, c here"),
+        ((settings, [store], other_base), "its base, b, has other weights here"),
     ):
-        with pytest.raises(InputError, match=r"other settings, data or base.*choose another --out"):
+        with pytest.raises(
+            InputError, match=r"other settings, data or base.*choose another --out"
+        ) as e:
             open_run(tmp_path, *arguments)
+        assert f"({other}" in str(e.value)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_run_of_before_names_what_it_did_not_know(tmp_path, settings, store):
+    open_run(tmp_path, settings, [store], BASE)
+    config = tmp_path / "config.yaml"
+    whole = config.read_text()
+    for changed, said in (
+        (whole.replace("groups: null\n", ""), "groups is not known there, None here"),
+        (whole + "# by hand\n", "written by another version of samling"),
+        ("name: [", "its config.yaml cannot be read"),
+    ):
+        assert changed != whole
+        config.write_text(changed)
+        with pytest.raises(InputError, match=said):
+            open_run(tmp_path, settings, [store], BASE)
 
 
 def test_a_folder_that_died_half_written_is_begun_again(tmp_path, settings, store):
@@ -69,3 +96,18 @@ def test_curves_are_drawn_from_the_metrics(tmp_path):
     (tmp_path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
     draw_curves(tmp_path)
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_how_far_a_run_has_come(tmp_path, settings, store):
+    assert epochs_of(tmp_path) is None
+    open_run(tmp_path, settings, [store], BASE)
+    assert epochs_of(tmp_path) is None  # nobody can tell
+    (tmp_path / "metrics.jsonl").write_text("")
+    assert epochs_of(tmp_path) == (0, settings.training.epochs)
+    rows = [{"epoch": 1}, {"epoch": 2}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert epochs_of(tmp_path) == (2, settings.training.epochs)
+    (tmp_path / "metrics.jsonl").write_text("half a li")
+    assert epochs_of(tmp_path) is None
+    (tmp_path / "config.yaml").write_text("name: a distilled base\n")
+    assert epochs_of(tmp_path) is None

@@ -288,10 +288,13 @@ def answer(parts: Sequence[Compound], reference: str) -> str:
             continue
         best, dice = ranked[0], ranked[0].dice
         said.append(
-            f"{part.store}: {best.method} leads {len(ranked)} methods with a mean Dice of "
+            f"{part.store}: {best.method} has the highest mean Dice of {len(ranked)} methods, "
             f"{dice.mean:.3f} ({dice.low:.3f} to {dice.high:.3f}, {first})."
         )
-    tail = f" The others are tested against {reference}." if any(p.tests for p in parts) else ""
+    tests = [test for part in parts for test in part.tests]
+    clear = sum(test.verdict in ("better", "worse") for test in tests)
+    tail = f" Tested against {reference}: {clear} of {len(tests)} differences are clear."
+    tail = tail if tests else ""
     return (" ".join(said) or "Nothing could be measured.") + tail
 
 

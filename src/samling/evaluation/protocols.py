@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samling.data.case import Case
-from samling.errors import InputError
+from samling.errors import InputError, meant
 from samling.evaluation.damage import DAMAGES, LEVELS, divided
 from samling.evaluation.metrics import dice
 from samling.inference.card import Card, PromptKind
@@ -102,7 +102,8 @@ def kind_of(protocol: str) -> PromptKind:
     try:
         prompt = prompt_of(np.ones((8, 8), dtype=bool), protocol, np.random.default_rng(0))
     except ValueError as error:
-        raise InputError("--prompts", str(error), "give e.g. box,jitter10,point1,auto") from None
+        remedy = meant(protocol, (*ALL, *GROUPS)) or "give e.g. box,jitter10,point1,auto"
+        raise InputError("--prompts", str(error), remedy) from None
     return "points" if prompt.box is None else "box"
 
 

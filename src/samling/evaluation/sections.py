@@ -27,7 +27,13 @@ from samling.evaluation.tables import (
     headline,
 )
 
+_DAMAGE_TITLES = {
+    "typical": "The image of median Dice as it was, in its damages.",
+    "hardest": "The image that loses most.",
+}
+_COLOURS = "Blue: truth. Orange: prediction. White: prompt."
 _SHEET_TITLES = {
+    "all": "All images",
     "best": "The best images",
     "median": "The images in the middle",
     "worst": "The worst images",
@@ -46,10 +52,11 @@ class Evaluation:
         notes: what could not be measured, and why.
         caveats: sentences on what flatters the figures; they follow the first of them.
         provenance: names and values, as text.
-        sheets: best, median, worst -> PNG.
+        sheets: best, median, worst, or all -> PNG.
         curves: PNG, or None.
         robustness: PNG of Dice against jitter, or None.
-        damage: Dice on damaged pictures, and damage_curves: PNG, or None.
+        damage: Dice on damaged pictures, damage_curves: PNG, or None. damage_sheets: typical, hardest
+            -> PNG.
         over: what the means are over.
     """
 
@@ -67,6 +74,7 @@ class Evaluation:
     robustness: Path | None = None
     damage: Table | None = None
     damage_curves: Path | None = None
+    damage_sheets: dict[str, Path] = field(default_factory=dict)
     over: MeanOver = "image"
     caveats: Sequence[str] = ()
 
@@ -218,7 +226,12 @@ def _damaged(evaluation: Evaluation) -> list[Table | Picture]:
         "Mean change of Dice, each image against itself, with its 95% interval at the levels of each "
         "damage; labels and prompts unchanged."
     )
-    return [evaluation.damage, Picture(evaluation.damage_curves, "Dice against damage", caption)]
+    found: list[Table | Picture] = [evaluation.damage]
+    found.append(Picture(evaluation.damage_curves, "Dice against damage", caption))
+    for which, path in evaluation.damage_sheets.items():
+        shown = f"{_DAMAGE_TITLES[which]} Chance is drawn anew for every level. {_COLOURS}"
+        found.append(Picture(as_jpeg(path), f"Damaged pictures, {which}", shown))
+    return found
 
 
 def _curves(evaluation: Evaluation) -> list[Picture]:
@@ -232,7 +245,7 @@ def _sheets(evaluation: Evaluation) -> list[Section]:
     main = evaluation.main
     if main is None:
         return []
-    shown = f"Asked with {_asked(main.protocol)}. Blue: truth. Orange: prediction. White: prompt."
+    shown = f"Asked with {_asked(main.protocol)}. {_COLOURS}"
     return [
         Section(
             _SHEET_TITLES[which],

@@ -57,7 +57,7 @@ class Score:
     n_found: float
     n_false_alarms: float
     n_reached: float = 0
-    dice_lesions: float | None = None
+    dice_lesions: Interval | None = None
     dice: Interval | None = None
     iou: Interval | None = None
     sensitivity: Interval | None = None
@@ -124,7 +124,6 @@ def _score(rows: list[Row], seed: int, over: MeanOver) -> Score:
     with_lesion = [row for row in counted if row.n_label_objects]
     empty = [row for row in counted if not row.n_label_objects]
     means: dict[str, Any] = {name: _interval(counted, name, seed, over) for name in MEASURES}
-    lesions = _interval(with_lesion, "dice", seed, over)
     return Score(
         method=rows[0].method,
         protocol=rows[0].protocol,
@@ -132,7 +131,7 @@ def _score(rows: list[Row], seed: int, over: MeanOver) -> Score:
         n_skipped=len(rows) - len(counted),
         n_empty=len(empty),
         n_lesions=sum(row.n_label_objects for row in counted),
-        dice_lesions=lesions.mean if lesions else None,
+        dice_lesions=_interval(with_lesion, "dice", seed, over),
         **means,
         **counts(rows),
     )
@@ -270,12 +269,17 @@ def automatic(scores: Sequence[Score]) -> Table | None:
     chosen = [score for score in scores if score.protocol == "auto"]
     if not chosen:
         return None
-    header = ("Method", "Dice, images with a lesion", "Lesions found", "False alarms per image",
-              "Empty images left empty")  # fmt: skip
+    header = (
+        "Method",
+        "Dice (95% interval), images with a lesion",
+        "Lesions found",
+        "False alarms per image",
+        "Empty images left empty",
+    )
     body = [
         (
             score.method,
-            _number(score.dice_lesions, 3),
+            _with_interval(score.dice_lesions),
             f"{count(score.n_found)} of {score.n_lesions}",
             _number(_alarms(score), 2),
             f"{count(score.n_empty_right)} of {score.n_empty}",

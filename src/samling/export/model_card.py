@@ -1,5 +1,7 @@
 """The model card: what a person must know before trusting a bundle."""
 
+from collections.abc import Sequence
+
 from samling.export.parity import Parity
 from samling.inference.card import Card
 from samling.inference.expectation import NOTHING
@@ -12,8 +14,16 @@ _PROMPTS = {
 }
 
 
-def model_card(card: Card, parity: Parity, precision: str = "32-bit floats") -> str:
-    """Markdown for the bundle's README; `precision` says how its numbers are stored, at what cost."""
+def model_card(
+    card: Card, parity: Parity, precision: str = "32-bit floats", limits: Sequence[str] = ()
+) -> str:
+    """Markdown for the bundle's README.
+
+    Args:
+        precision: how its numbers are stored, and at what cost.
+        limits: sentences of this model's own, after those that hold for every model.
+    """
+    more = "".join(f"\n- {sentence}" for sentence in limits)
     prompts = "\n".join(f"- {kind}: {_PROMPTS[kind]}" for kind in card.prompts)
     return f"""# {card.name}
 
@@ -33,7 +43,7 @@ Images of the kind it was trained on (training data: {_trained(card)}). Prompts 
 - On other organs, scanners, age groups or modalities nothing is known about its accuracy.
 - The score of an object is the model's own estimate, not a probability of disease.
 - It sees one image of {card.input_size} x {card.input_size} pixels: detail finer than that is lost.
-- Areas and diameters in mm are as right as the scale in the file.
+- Areas and diameters in mm are as right as the scale in the file.{more}
 
 ## Provenance
 

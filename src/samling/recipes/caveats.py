@@ -1,4 +1,4 @@
-"""caveats: what flatters the figures on a page, in sentences that stand beside the first of them."""
+"""caveats: what one must know of the figures on a page, in sentences beside the first of them."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -6,22 +6,40 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from samling.data.store import Store
 
+_NAMED = 5
 Trained = Mapping[tuple[str, str], frozenset[str]]
 """(method, data set as the page calls it) -> names of the sets that the method was trained on."""
 
 
 def seen_before(trained: Trained, own: Mapping[str, str]) -> list[str]:
-    """Methods whose training images, of other sets, might be among those measured.
+    """Methods that know the sets which are measured, or whose other sets might hold such images.
 
     One sentence for all that share their sets: whichever way of sharing needs fewer of them.
 
     Args:
         trained: of every method. own: data set as the page calls it -> its store's name.
     """
+    told = _same_sets(trained, own)
     others = {key: sets - {own[key[1]]} for key, sets in trained.items()}
     concerned = {key: trained[key] for key, sets in others.items() if sets}
     ways = [_together(others), _together(concerned)]
-    return min(ways, key=len)
+    return [*told, *min(ways, key=len)]
+
+
+def _same_sets(trained: Trained, own: Mapping[str, str]) -> list[str]:
+    """Methods that know the very set which is measured, though not these images of it."""
+    sets: dict[str, list[str]] = {}
+    for (method, store), names in trained.items():
+        if own[store] in names:
+            sets.setdefault(method, []).append(store)
+    methods: dict[tuple[str, ...], list[str]] = {}
+    for method, stores in sets.items():
+        methods.setdefault(tuple(stores), []).append(method)
+    return [
+        f"{_listed(who)} {'was' if len(who) == 1 else 'were'} trained on other images of "
+        f"{_listed(stores)}: measured here is more of the same, not a new organ or hospital."
+        for stores, who in methods.items()
+    ]
 
 
 def _together(sets: Trained) -> list[str]:
@@ -42,6 +60,26 @@ def _together(sets: Trained) -> list[str]:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names)
+
+
+def unfinished(epochs: Mapping[str, tuple[int, int] | None]) -> list[str]:
+    """Runs whose training goes on, or was interrupted, in one sentence.
+
+    Args:
+        epochs: as the page calls it -> what `epochs_of` said when it was measured.
+    """
+    found = [
+        f"{called} ({count[0]} of {count[1]} epochs)"
+        for called, count in epochs.items()
+        if count is not None and count[0] < count[1]
+    ]
+    if not found:
+        return []
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return [
+        f"The training of {_listed(found[:_NAMED])}{more} is not finished: what is used here is the best "
+        "so far (before the first epoch its start), its mask threshold not chosen yet."
+    ]
 
 
 def crossing(store: "Store", called: str) -> list[str]:

@@ -3,11 +3,10 @@
 import base64
 import hashlib
 import json
-import math
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +15,13 @@ from numpy.typing import NDArray
 
 from samling.atomic import write_text
 from samling.data.case import Case
-from samling.evaluation.cost import Cost, measure_cost
 from samling.evaluation.matrix import drawn_by_lot
 from samling.evaluation.protocols import Answer, Asked, kind_of
 from samling.evaluation.run import Row, evaluate_segmenter
 from samling.inference.card import Card
 from samling.prompts.prompt import Prompt
 from samling.recipes.evaluate import check_units, refuse_leaks
-from samling.recipes.identity import WEIGHTS, fingerprint
+from samling.recipes.identity import fingerprint
 
 if TYPE_CHECKING:
     from samling.data.splits import TestSplit, ValSplit
@@ -77,19 +75,18 @@ class Measured:
         rows: protocol -> rows.
         shown: protocol -> id -> mask (packed) and prompts of the images drawn by lot.
         seconds: it took, all protocols together.
-        trained_on: names of the sets that the model was trained on; None: the cell does not know yet.
-        base_sha256: of the model's card; None: the cell does not know yet.
-        card: more of it, see `CARD`; None: the cell was measured before it was kept.
+        trained_on: names of the sets that the model was trained on.
+        base_sha256: of the model's card.
+        card: more of it, see `CARD`.
         weights: fingerprints of the models behind it.
     """
 
     rows: dict[str, list[Row]]
     shown: dict[str, dict[str, Any]]
-    cost: Cost | None = None
     seconds: float = 0.0
-    trained_on: tuple[str, ...] | None = None
-    base_sha256: str | None = None
-    card: dict[str, Any] | None = None
+    trained_on: tuple[str, ...] = ()
+    base_sha256: str = ""
+    card: dict[str, Any] = field(default_factory=dict)
     weights: tuple[str, ...] = ()
 
     def answer(self, protocol: str, id: str) -> Shown | None:
@@ -109,11 +106,10 @@ def together(parts: Sequence[Measured]) -> Measured:
             rows.setdefault(protocol, []).extend(more)
         for protocol, images in part.shown.items():
             shown.setdefault(protocol, {}).update(images)
-    sets = {name: None for part in parts for name in part.trained_on or ()}
+    sets = {name: None for part in parts for name in part.trained_on}
     return Measured(
         rows=rows,
         shown=shown,
-        cost=parts[0].cost,
         seconds=sum(part.seconds for part in parts),
         trained_on=tuple(sets),
         base_sha256=parts[0].base_sha256,
@@ -148,15 +144,12 @@ def measure_cell(
     found = _read(path, key)
     found.weights = (key["model"],)
     missing = [name for name in cell.protocols if name not in found.rows]
-    if not missing and None not in (found.trained_on, found.base_sha256):
+    if not missing:
         return found
     segmenter = load()
     found.trained_on = segmenter.card.trained_on
     found.base_sha256 = segmenter.card.base_sha256
     found.card = segmenter.card.model_dump(mode="json", include=CARD)
-    if not missing:  # a cell from before this was kept
-        _write(path, key, found)
-        return found
     before(segmenter.card)
     check_units(segmenter.card, store, part.ids, cell.model)
     refuse_leaks(segmenter.card, store, cell.model, part, say)
@@ -190,10 +183,6 @@ def _measure(
     found.seconds += time.perf_counter() - started
     for name in missing:  # also those it cannot do: an empty list, so that nobody asks again
         found.rows[name] = [row for row in rows if row.protocol == name]
-    if found.cost is None:
-        images = [store.case(id).image for id in drawn_by_lot(part.ids)]
-        cost = measure_cost(segmenter, images, _parameters(segmenter))
-        found.cost = replace(cost, trained=_trained(cell.model), file_mb=_file_mb(cell.model))
 
 
 def _key(cell: Cell, store: "Store", part: "ValSplit | TestSplit") -> dict[str, Any]:
@@ -216,12 +205,13 @@ def _read(path: Path, key: dict[str, Any]) -> Measured:
     if not isinstance(content, dict) or content.get("key") != key:
         return Measured({}, {})
     rows = {name: [Row(**row) for row in rows] for name, rows in content["rows"].items()}
-    cost = Cost(**content["cost"]) if content["cost"] else None
-    known = content.get("trained_on")
-    trained_on = None if known is None else tuple(known)
-    base = content.get("base_sha256")
     return Measured(
-        rows, content["shown"], cost, content["seconds"], trained_on, base, content.get("card")
+        rows=rows,
+        shown=content["shown"],
+        seconds=content["seconds"],
+        trained_on=tuple(content["trained_on"]),
+        base_sha256=content["base_sha256"],
+        card=content["card"],
     )
 
 
@@ -230,44 +220,12 @@ def _write(path: Path, key: dict[str, Any], found: Measured) -> None:
         "key": key,
         "rows": {name: [asdict(row) for row in rows] for name, rows in found.rows.items()},
         "shown": found.shown,
-        "cost": asdict(found.cost) if found.cost else None,
         "seconds": found.seconds,
         "trained_on": found.trained_on,
         "base_sha256": found.base_sha256,
         "card": found.card,
     }
     write_text(path, json.dumps(content, allow_nan=False) + "\n")
-
-
-def _parameters(segmenter: Asked[Any]) -> int | None:
-    """Number of weights of a PyTorch model, 0 of a baseline, None of anything else."""
-    backend = getattr(segmenter, "backend", None)
-    module = getattr(getattr(backend, "model", None), "module", None)
-    if module is not None:
-        return sum(weight.numel() for weight in module.parameters())
-    return 0 if backend is None else None
-
-
-def _trained(model: str) -> int | None:
-    """Weights in the file of an adapter or of a network trained from scratch."""
-    for name in ("adapter", "network"):
-        path = Path(model) / f"{name}.safetensors"
-        if path.is_file():
-            from safetensors import safe_open
-
-            with safe_open(path, framework="np") as stream:
-                shapes = [stream.get_slice(key).get_shape() for key in stream.keys()]  # noqa: SIM118
-            return sum(math.prod(shape) for shape in shapes)
-    return None
-
-
-def _file_mb(model: str) -> float | None:
-    """Megabytes of a model's weights, or of a whole bundle in one file; None for a name."""
-    path = Path(model)
-    if path.is_file():
-        return path.stat().st_size / 1e6
-    sizes = [file.stat().st_size for pattern in WEIGHTS[:2] for file in path.glob(pattern)]
-    return sum(sizes) / 1e6 if sizes else None
 
 
 def _packed(mask: NDArray[np.bool_]) -> dict[str, Any]:

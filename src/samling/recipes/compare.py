@@ -39,6 +39,7 @@ from samling.evaluation.protocols import expand
 from samling.evaluation.report import write_report
 from samling.evaluation.run import Row
 from samling.evaluation.tables import summarise, undamaged, write_values
+from samling.recipes.costs import measure_costs
 from samling.recipes.provenance import Data, data_of, methods_of, provenance, without_folders
 from samling.recipes.sweep import Grid, Load, Progress, Sweep
 from samling.training.log import environment
@@ -77,10 +78,10 @@ def compare(
     Args:
         plan: YAML of `config.ComparePlan`; paths in it are relative to its folder.
         out: folder of report.html, tables.md, tables.tex, table_*.csv, results.csv,
-            comparison.json, pictures and cells/.
+            comparison.json, pictures, costs.json and cells/.
         load: gives a segmenter by name; `recipes.load.load` if None.
         ray: measure cells on the processors of a Ray cluster, which see the same files under the same
-            names. Milliseconds are then those of busy processors.
+            names. Times are taken here, afterwards.
         say: told how it goes.
 
     Raises:
@@ -96,7 +97,9 @@ def compare(
     grid, failures = sweep.measure_all(say)
     settings = sweep.plan
     reference = settings.reference or [*settings.methods, *settings.baselines][0]
-    parts = [_compound(name, sweep, grid, reference) for name in sweep.parts]
+    costs, untimed = measure_costs(sweep, grid, say)
+    failures += untimed
+    parts = [_compound(name, sweep, grid, reference, costs[name]) for name in sweep.parts]
     parts = _one_family(parts)
     caveats = [*untested(parts, reference), *settings.notes, *sweep.caveats(grid)]
     for text in contradictions(parts):
@@ -105,17 +108,15 @@ def compare(
     return Summary(report, tuple(failures))
 
 
-def _compound(name: str, sweep: Sweep, grid: Grid, reference: str) -> Compound:
+def _compound(
+    name: str, sweep: Sweep, grid: Grid, reference: str, costs: dict[str, Cost]
+) -> Compound:
     """One data set: rows over seeds, scores, tests, pictures."""
     plan, out = sweep.plan, sweep.out
     by_seed: dict[int, list[Row]] = {seed: [] for seed in plan.seeds}
-    costs: dict[str, Cost] = {}
-    for (where, method, seed), found in grid.items():
-        if where == name:
-            for protocol in expand(plan.prompts):
-                by_seed[seed] += found.rows.get(protocol, [])
-            if found.cost:
-                costs.setdefault(method, found.cost)
+    for (where, _, seed), found in grid.items():
+        for protocol in expand(plan.prompts) if where == name else ():
+            by_seed[seed] += found.rows.get(protocol, [])
     order = {protocol: i for i, protocol in enumerate(expand(plan.prompts))}
     rows = sorted(over_seeds(by_seed), key=lambda row: order[row.protocol])
     every = counts_over_seeds(summarise(rows, 0, plan.mean), by_seed)

@@ -20,13 +20,14 @@ from samling.evaluation.report import write_report
 from samling.evaluation.results import as_json, as_markdown, facts_of, provenance
 from samling.evaluation.run import Row, evaluate_baselines, evaluate_segmenter
 from samling.evaluation.sections import Evaluation, lead, sections
-from samling.evaluation.sheets import draw_sheets
+from samling.evaluation.sheets import draw_damaged, draw_sheets
 from samling.evaluation.statistics import MeanOver
 from samling.evaluation.tables import summarise, undamaged, write_csv
 from samling.inference.card import Card
 from samling.inference.segmenter import Segmenter
-from samling.recipes.caveats import crossing, seen_before
+from samling.recipes.caveats import crossing, seen_before, unfinished
 from samling.recipes.leaks import other_split, refuse_seen_images
+from samling.recipes.run_folder import epochs_of
 from samling.recipes.seen import made_of_base, seen_by_base
 from samling.training.log import environment
 
@@ -112,7 +113,7 @@ def evaluate(
     notes += _on_classes(opened, counting.class_name)
     if split == "test":
         notes += touch_test(out, str(model), segmenter.card, opened, say)
-    caveats = _caveats(segmenter.card, opened, part.ids)
+    caveats = _caveats(str(model), segmenter.card, opened, part.ids)
     measured = _Measured(segmenter.card.name, usable, notes=notes, caveats=caveats)
     _measure(measured, segmenter, opened, part, load, say)
     given = (str(model), str(store))
@@ -137,10 +138,14 @@ def _on_classes(store: "Store", only: str) -> list[str]:
     return [f"All classes ({names}) count as one object; --class NAME measures one of them."]
 
 
-def _caveats(card: Card, store: "Store", ids: Sequence[str]) -> list[str]:
+def _caveats(model: str, card: Card, store: "Store", ids: Sequence[str]) -> list[str]:
     trained = {(card.name, store.name): frozenset(card.trained_on)}
     known = seen_by_base({store.name: (store, ids)}) if made_of_base(card.base_sha256) else []
-    return [*seen_before(trained, {store.name: store.name}), *known, *crossing(store, store.name)]
+    told = [
+        *unfinished({card.name: epochs_of(Path(model))}),
+        *seen_before(trained, {store.name: store.name}),
+    ]
+    return [*told, *known, *crossing(store, store.name)]
 
 
 def _through_window(base: AnySegmenter, card: Card) -> AnySegmenter:
@@ -341,6 +346,7 @@ def _write(
         rows=[row for row in measured.rows if not divided(row.protocol)[1]],
         damage=drop_table(measured.rows, over),
         damage_curves=draw_damage(measured.rows, out / "damage.png", over),
+        damage_sheets=draw_damaged(segmenter, store, own, out, seed=SEED),
         notes=measured.notes,
         caveats=measured.caveats,
         provenance=provenance(facts),
@@ -352,12 +358,14 @@ def _write(
     write_csv(out / "results.csv", measured.rows)
     write_text(out / "results.json", as_json(facts, evaluation))
     write_text(out / "table.md", as_markdown(evaluation))
-    part = "validation" if split == "val" else "test"
-    title = f"{measured.name} on {store.name}, {part} images"
+    return _report(evaluation, out / "report.html")
+
+
+def _report(evaluation: Evaluation, path: Path) -> Path:
+    part = "validation" if evaluation.split == "val" else "test"
+    title = f"{evaluation.model} on {evaluation.store}, {part} images"
     footer = "Made by samling. Research software, not a medical device."
-    return write_report(
-        out / "report.html", title, lead(evaluation), sections(evaluation), footer=footer
-    )
+    return write_report(path, title, lead(evaluation), sections(evaluation), footer=footer)
 
 
 def _curves(run: Path, out: Path) -> Path | None:

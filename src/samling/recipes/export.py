@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from samling.errors import InputError
 from samling.inference.bundle import is_bundle
+from samling.recipes.caveats import unfinished
+from samling.recipes.run_folder import epochs_of
 
 if TYPE_CHECKING:
     from samling.export.parity import Parity
@@ -49,6 +51,9 @@ def export(
     check_target(out)  # before a minute of work
     from samling.export.model_card import model_card
 
+    limits = unfinished({Path(model).name: epochs_of(Path(model))})
+    for sentence in limits:
+        report(sentence)
     report(f"writing {model} as ONNX and comparing its masks with PyTorch's")
     bundle, parity = _in_floats(model)
     report(f"{parity.masks} masks agree to an IoU of {parity.least_iou:.4f} or more")
@@ -58,7 +63,7 @@ def export(
 
         runtime: Runtime = "onnxruntime" if format == "onnx-int8" else "openvino"
         bundle, precision = in_eight_bits(bundle, stores, most_drop, report, runtime)
-    write_bundle(bundle, model_card(bundle.card, parity, precision), out)
+    write_bundle(bundle, model_card(bundle.card, parity, precision, limits), out)
     return out
 
 

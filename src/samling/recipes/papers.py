@@ -76,6 +76,25 @@ def read_paper(name: str) -> Paper:
         raise InputError(known[name], str(error).splitlines()[0], "mend the file") from None
 
 
+def listing(name: str = "") -> str:
+    """Every table of a paper, or of all: a line each, with the data sets that can be rerun.
+
+    Raises:
+        InputError: there is no paper of that name.
+    """
+    lines = []
+    for each in [name] if name else papers():
+        paper = read_paper(each)
+        lines.append(f"{each}: {paper.title}")
+        for table, content in paper.tables.items():
+            stores = dict.fromkeys(row.store for row in content.rows if row.ours and row.store)
+            needs = (
+                f" (--data {', '.join(f'{store}=STORE.h5' for store in stores)})" if stores else ""
+            )
+            lines.append(f"  {table:<10} {content.title}{needs}")
+    return "\n".join(lines)
+
+
 def read_table(paper: Paper, name: str) -> PaperTable:
     """A table of a paper.
 

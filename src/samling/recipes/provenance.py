@@ -12,7 +12,6 @@ from samling.recipes.sweep import Grid, Sweep
 
 _SHORT = 12
 _SHOWN = 3
-_UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Method:
-    """What stands behind a name in the tables; None: the cells were measured before it was kept.
+    """What stands behind a name in the tables.
 
     Args:
         method: name in tables. data: what it was measured on.
@@ -51,13 +50,13 @@ class Method:
 
     method: str
     data: tuple[str, ...]
-    card: str | None
-    base: str | None
-    base_sha256: str | None
+    card: str
+    base: str
+    base_sha256: str
     weights: tuple[str, ...]
-    trained_on: tuple[str, ...] | None
-    prompts: tuple[str, ...] | None
-    licence: str | None
+    trained_on: tuple[str, ...]
+    prompts: tuple[str, ...]
+    licence: str
 
 
 def data_of(sweep: Sweep) -> list[Data]:
@@ -102,18 +101,17 @@ def methods_of(grid: Grid) -> list[Method]:
 
 def _method(name: str, cell: Measured) -> Method:
     """A method without its data and weights: what cells of one kind of model share."""
-    card = cell.card or {}
-    base, prompts = card.get("base"), card.get("prompts")
+    card = cell.card
     return Method(
         method=name,
         data=(),
-        card=card.get("name"),
-        base=None if base is None else Path(base).name,  # it may be the path of a checkpoint
+        card=card["name"],
+        base=Path(card["base"]).name,  # it may be the path of a checkpoint
         base_sha256=cell.base_sha256,
         weights=(),
         trained_on=cell.trained_on,
-        prompts=None if prompts is None else tuple(prompts),
-        licence=card.get("licence"),
+        prompts=tuple(card["prompts"]),
+        licence=card["licence"],
     )
 
 
@@ -134,7 +132,7 @@ def provenance(
         ("Methods, stores and seeds measured", f"{len(grid)}, {seconds / 60:.1f} minutes in all"),
         ("Machine", f"{machine['machine']}, Python {machine['python']}"),
         ("Versions", ", ".join(f"{k} {v}" for k, v in machine["versions"].items() if v)),
-        ("Commit", machine["git_commit"] or _UNKNOWN),
+        ("Commit", machine["git_commit"] or "unknown"),
     )
     return [Table(("What", "Value"), how, text_columns=(0, 1)), _data(data), _methods(methods)]
 
@@ -169,26 +167,25 @@ def _methods(methods: Sequence[Method]) -> Table:
         (
             one.method,
             ", ".join(one.data),
-            one.card or _UNKNOWN,
+            one.card,
             _base(one),
             _several(one.weights),
             _trained_on(one),
-            _UNKNOWN if one.prompts is None else ", ".join(one.prompts),
-            one.licence or _UNKNOWN,
+            ", ".join(one.prompts),
+            one.licence,
         )
         for one in methods
     )
     caption = (
         "As the models' cards say. Base: what stayed frozen, with the hash of its weights; weights: hash "
-        "of the model's files, one for each seed and fold. Unknown: measured before this was kept."
+        "of the model's files, one for each seed and fold."
     )
     return Table(header, rows, caption, text_columns=tuple(range(len(header))))
 
 
 def _base(one: Method) -> str:
-    named = one.base or _UNKNOWN
-    known = one.base_sha256 is not None and _is_hash(one.base_sha256) and one.base != "none"
-    return f"{named}, {str(one.base_sha256)[:_SHORT]}" if known else named
+    known = _is_hash(one.base_sha256) and one.base != "none"
+    return f"{one.base}, {one.base_sha256[:_SHORT]}" if known else one.base
 
 
 def _several(hashes: Sequence[str]) -> str:
@@ -199,7 +196,7 @@ def _several(hashes: Sequence[str]) -> str:
 def _trained_on(one: Method) -> str:
     if one.base_sha256 == "no weights":
         return "nothing"
-    return _UNKNOWN if one.trained_on is None else ", ".join(one.trained_on) or "not stated"
+    return ", ".join(one.trained_on) or "not stated"
 
 
 def _is_hash(text: str) -> bool:

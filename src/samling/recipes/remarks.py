@@ -24,8 +24,9 @@ def on_sureness(card: Card, window: str | None = None) -> list[str]:
     if len(lacking) < len(card.asked_kinds):
         sets = card.calibration.store.replace("+", ", ")
         said.append(
-            f"expected Dice holds for pictures like those of {sets}, and boxes drawn within about 10 %; "
-            "of others it says nothing"
+            f"expected Dice holds on the whole for a mixture of pictures like those of {sets} (of one "
+            "of these sets alone less surely) and boxes drawn within about 10 %; of others it says "
+            "nothing"
         )
     return said
 

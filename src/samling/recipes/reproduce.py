@@ -123,6 +123,7 @@ def _page(
         "",
         f"Ours: validation images, mean over images, prompt `{table.prompt}`"
         + (f", {', '.join(changes)}." if changes else "."),
+        *_stores(ours, data),
         "",
         "| method | data | paper: Dice | ours | difference | paper: IoU | ours | difference |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -142,6 +143,21 @@ def _page(
     if missing:
         lines += ["## Not rerun", "", *missing, ""]
     return "\n".join(lines)
+
+
+def _stores(ours: Ours, data: Mapping[str, Path]) -> list[str]:
+    """What stood in for each data set of the paper: nobody checks that it is the same."""
+    from samling.data.store import Store
+
+    return [
+        f"{called} is here the store {Store.open(path).name} ({path.name})"
+        + (f", {max(counts)} images." if (counts := _counts(ours, called)) else ".")
+        for called, path in data.items()
+    ]
+
+
+def _counts(ours: Ours, called: str) -> list[int]:
+    return [found.score["n"] for (_, store), found in ours.items() if store == called]
 
 
 def _pair(published: float | None, score: dict[str, Any] | None, measure: str) -> str:

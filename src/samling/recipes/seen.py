@@ -18,7 +18,7 @@ _NAMED = 5
 _WEIGHTS = resources.files("samling") / "weights"
 
 
-def made_of_base(base_sha256: str | None) -> bool:
+def made_of_base(base_sha256: str) -> bool:
     """Whether a model, by its card's `base_sha256`, is the base that ships or an adapter on it."""
     base = Card.model_validate_json((_WEIGHTS / "base.json").read_bytes())
     return base_sha256 == base.base_sha256

@@ -1,6 +1,7 @@
 """sweep: the cells of a comparison, measured here one after the other or on a Ray cluster."""
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from errno import EDQUOT, ENOSPC, EROFS
@@ -15,10 +16,11 @@ from samling.evaluation.baselines import BASELINES, baseline
 from samling.evaluation.protocols import Asked, expand
 from samling.inference.card import Card
 from samling.models.families import FAMILIES
-from samling.recipes.caveats import crossing, seen_before
+from samling.recipes.caveats import crossing, seen_before, unfinished
 from samling.recipes.cells import Cell, Measured, measure_cell, together
 from samling.recipes.cluster import Row, on_ray
 from samling.recipes.evaluate import split_part, touch_test
+from samling.recipes.run_folder import epochs_of
 from samling.recipes.seen import made_of_base, seen_by_base
 
 if TYPE_CHECKING:
@@ -51,18 +53,35 @@ class Sweep:
         self.path, self.out, self.load = plan, out, load
         self.plan = read_plan(plan)
         self.parts = _open(self.plan, plan.parent)
-        self.cells = _cells(self.plan, tuple(expand(self.plan.prompts)), plan.parent)
+        self._epochs: dict[str, tuple[int, int] | None] = {}
+        try:
+            protocols = expand(self.plan.prompts)
+        except InputError as error:
+            raise InputError(f"{plan} prompts", error.problem, error.remedy) from None
+        self.cells = _cells(self.plan, tuple(protocols), plan.parent)
 
     def measure(self, cell: Cell, say: Progress) -> Measured:
         """One cell, or what is known of it."""
         store, part = self.parts[cell.store][max(cell.fold - 1, 0)]
+        # Now: its training may go on beside the measuring, and end before the page is written
+        self._epochs.setdefault(cell.model, epochs_of(Path(cell.model)))
 
         def before(card: Card) -> None:
             if self.plan.split == "test":
                 touch_test(self.out, cell.method, card, store, say)
 
-        load = partial(_segmenter, cell, self.load)
+        load = partial(self.segmenter, cell)
         return measure_cell(cell, store, part, self.out / "cells", load, say, before)
+
+    def segmenter(self, cell: Cell) -> Asked[Any]:
+        """The model, or the baseline, of a cell."""
+        if cell.model in BASELINES:
+            return baseline(cell.model)
+        if self.load is not None:
+            return self.load(cell.model)
+        from samling.recipes.load import load
+
+        return load(cell.model)
 
     def measure_all(self, say: Progress) -> tuple[Grid, list[str]]:
         """Every cell; and those that could not be measured, in words."""
@@ -94,18 +113,27 @@ class Sweep:
         return {id: number for number, (_, part) in enumerate(parts, start=1) for id in part.ids}
 
     def caveats(self, grid: Grid) -> list[str]:
-        """What flatters the figures of a grid: methods that may have seen images, splits that leak."""
+        """What to know of a grid: unfinished runs, methods that may have seen images, splits that leak."""
         trained: dict[tuple[str, str], frozenset[str]] = {}
         met_base: dict[str, None] = {}  # in order
         for (name, method, _), found in grid.items():
-            seen = frozenset(found.trained_on or ())
+            seen = frozenset(found.trained_on)
             trained[method, name] = trained.get((method, name), frozenset()) | seen
             met_base |= {name: None} if made_of_base(found.base_sha256) else {}
         stores = {name: parts[0][0] for name, parts in self.parts.items()}
         own = {name: store.name for name, store in stores.items()}
         known = seen_by_base({name: (stores[name], self.ids(name)) for name in met_base})
         leaks = [s for name, store in stores.items() for s in crossing(store, name)]
-        return [*seen_before(trained, own), *known, *leaks]
+        return [*unfinished(self._epochs_by_name(grid)), *seen_before(trained, own), *known, *leaks]
+
+    def _epochs_by_name(self, grid: Grid) -> dict[str, tuple[int, int] | None]:
+        """Method, with data, fold and seed where it has several models -> epochs when it was measured."""
+        cells = [cell for cell in self.cells if (cell.store, cell.method, cell.seed) in grid]
+        several = Counter(method for method, _ in {(cell.method, cell.model) for cell in cells})
+        return {
+            cell.method if several[cell.method] == 1 else str(cell): self._epochs[cell.model]
+            for cell in cells
+        }
 
     def on_ray(self) -> None:
         """Measure what is missing on the processors of a cluster; `measure_all` finds it then.
@@ -193,13 +221,3 @@ def _placed(model: str, folder: Path) -> str:
         return model
     family, _, path = model.rpartition(":")
     return f"{family}:{folder / path}" if family in FAMILIES else str(folder / model)
-
-
-def _segmenter(cell: Cell, load: Load | None) -> Asked[Any]:
-    if cell.model in BASELINES:
-        return baseline(cell.model)
-    if load is not None:
-        return load(cell.model)
-    from samling.recipes.load import load as by_name
-
-    return by_name(cell.model)
