@@ -48,6 +48,14 @@ def test_a_shadow_darkens_a_strip_down_to_the_bottom() -> None:
     assert 0.1 < (share > 0.5).mean() < 0.3
 
 
+def test_all_levels_harm_the_same_places() -> None:
+    """A shadow widens and marks are added, as evaluation draws them: one draw for a picture."""
+    harmed = [np.abs(changed(f"marks{level}") - IMAGE) > 1e-3 for level in (1, 2)]
+    assert (harmed[0] <= harmed[1]).mean() > 0.999  # all but where an image is white
+    shadows = [changed(f"shadow{level}") < IMAGE - 1e-3 for level in (1, 2, 3)]
+    assert (shadows[0] <= shadows[1]).all() and (shadows[1] <= shadows[2]).all()
+
+
 def test_protocols_with_damage() -> None:
     assert kind_of("point1~jpeg3") == "points" and kind_of("auto~gain1") == "automatic"
     assert expand(["jitter10~gain1"]) == ["jitter10", "jitter10~gain1"], "with level 0"

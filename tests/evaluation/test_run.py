@@ -35,6 +35,18 @@ def test_every_image_is_encoded_once(fakes: SimpleNamespace, store) -> None:
     assert len(rows) == 12
 
 
+def test_a_damage_grows_with_its_level(fakes: SimpleNamespace, store) -> None:
+    """All levels of a damage are one draw, so that a curve over them is about one accident."""
+    segmenter, seen = fakes.Segmenter(), []
+    encode = segmenter.encode
+    segmenter.encode = lambda image: (seen.append(image), encode(image))[1]
+    protocols = ["box", "box~shadow1", "box~shadow2", "box~shadow3"]
+    evaluate_segmenter(segmenter, store, ValSplit(("one",)), protocols)
+    dark = [shaded < seen[0] for shaded in seen[1:]]
+    assert dark[0].any() and (dark[0] <= dark[1]).all() and (dark[1] <= dark[2]).all()
+    assert dark[0].sum() < dark[1].sum() < dark[2].sum()
+
+
 def test_a_perfect_segmenter_scores_one(fakes: SimpleNamespace, store) -> None:
     rows = evaluate_segmenter(fakes.Segmenter(), store, ValSplit(("one", "two")), ["box", "auto"])
     for row in rows:

@@ -120,3 +120,9 @@ def test_statistics_of_batch_norms_are_no_trained_weights(tmp_path) -> None:
     save(net.state_dict(), tmp_path / "network.safetensors")
     expected = sum(math.prod(weight.shape) for weight in net.parameters())
     assert costs._trained(str(tmp_path)) == expected == 48
+
+
+def test_the_file_of_a_model_that_ships_is_its_weights() -> None:
+    size = (Path(costs.__file__).parents[1] / "weights" / "base.safetensors").stat().st_size
+    assert costs._file_mb("base") == costs._file_mb("base-zoom") == size / 1e6
+    assert costs._file_mb("ellipse in the box") is None

@@ -305,6 +305,14 @@ def dark(scans):
     return scans / "dark.png"
 
 
+def test_a_box_half_outside_and_a_picture_of_nothing_are_said(scans, dark, tmp_path):
+    boxes = [(60.0, 10.0, 81.0, 40.0), (60.0, 10.0, 120.0, 40.0)]  # 80 x 60 pixels
+    said = str(predict("filler", [scans / "a.png", dark], tmp_path / "out", boxes))
+    assert said.count("reaches outside of the image (80 x 60 pixels)") == 2  # of each image one
+    assert "a.png, object 2: the box" in said and "object 1: the box" not in said
+    assert said.count("one grey value only") == 1 and "dark.png holds one" in said
+
+
 def test_an_image_where_nothing_was_found_has_a_row_that_asks_for_a_look(scans, dark, tmp_path):
     summary = predict("filler", [scans], tmp_path / "out")
     assert len(summary.done) == 4 and summary.objects == 3

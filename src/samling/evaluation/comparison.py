@@ -187,8 +187,9 @@ def cost_table(costs: Mapping[str, Cost]) -> Table | None:
     """Weights and times by method; None without any."""
     if not costs:
         return None
-    header = ("Method", "Weights", "Trained", "GMACs", "Encode ms", "One prompt ms", "p95 ms",
-              "First image ms", "Memory MB", "File MB", "Joules")  # fmt: skip
+    header = ["Method", "Weights", "Trained", "GMACs", "Encode ms", "One prompt ms", "p95 ms",
+              "First image ms", "Memory MB", "File MB"]  # fmt: skip
+    told = any(cost.joules is not None for cost in costs.values())
     rows = tuple(
         (
             method,
@@ -201,7 +202,7 @@ def cost_table(costs: Mapping[str, Cost]) -> Table | None:
             f"{cost.cold_ms:.1f}",
             _tenth(cost.memory_mb),
             _tenth(cost.file_mb),
-            _tenth(cost.joules),
+            *([_tenth(cost.joules)] if told else []),
         )
         for method, cost in costs.items()
     )
@@ -209,10 +210,14 @@ def cost_table(costs: Mapping[str, Cost]) -> Table | None:
     caption = (
         f"Medians of {warm} images after the first, on the machine named below; what else it was "
         "doing makes times longer. p95: encoding and one prompt together. Memory: most while it runs, "
-        "above the loaded model. File: without a base that several share. Joules: energy of an image "
-        "by the processors' counters, where they may be read. Exported: name a bundle."
+        "above the loaded model. File: without a base that several share. Exported: name a bundle. "
+        + (
+            "Joules: energy of an image by the processors' counters."
+            if told
+            else "Energy: this machine does not tell."
+        )
     )
-    return Table(header, rows, caption)
+    return Table((*header, *(["Joules"] if told else [])), rows, caption)
 
 
 def _whole(value: int | None) -> str:

@@ -1,4 +1,4 @@
-"""Formats of a table: GitHub Markdown, LaTeX (booktabs) and CSV."""
+"""Formats of a table: GitHub Markdown, LaTeX (booktabs, adjustbox) and CSV."""
 
 import csv
 import io
@@ -37,7 +37,9 @@ def signed(number: float) -> str:
 
 
 def latex(table: Table, title: str = "") -> str:
-    """A table for LaTeX with the package booktabs; every text is escaped.
+    """A table for LaTeX with the packages booktabs and adjustbox; every text is escaped.
+
+    A table wider than the page's text is scaled down to it.
 
     Args:
         title: stands in the caption, before the table's own; its words are the label, `tab:...`.
@@ -53,9 +55,10 @@ def latex(table: Table, title: str = "") -> str:
     caption = [f"\\caption{{{_escaped(words)}}}"] if words else []
     caption += [f"\\label{{tab:{slug(title)}}}"] if title else []
     lines = [
-        r"\begin{table}", r"\centering", *caption, f"\\begin{{tabular}}{{{columns}}}", r"\toprule",
+        r"\begin{table}", r"\centering", *caption, r"\begin{adjustbox}{max width=\linewidth}",
+        f"\\begin{{tabular}}{{{columns}}}", r"\toprule",
         " & ".join(_escaped(cell) for cell in table.header) + r" \\", r"\midrule", *body,
-        r"\bottomrule", r"\end{tabular}", r"\end{table}",
+        r"\bottomrule", r"\end{tabular}", r"\end{adjustbox}", r"\end{table}",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 

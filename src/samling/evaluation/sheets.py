@@ -118,7 +118,7 @@ def _damages(
 def _tile(segmenter: Asked[E], store: Cases, row: Row, seed: int) -> Tile:
     case = store.case(row.id)
     prompt, damage = divided(row.protocol)
-    rng = generator(seed, case.id, damage)
+    rng = generator(seed, case.id, damage[:-1])
     seen = damaged(seen_by(segmenter, case), damage, rng)
     answer = ask(segmenter, segmenter.encode(seen), case, prompt, seed)
     assert answer is not None

@@ -14,7 +14,7 @@ from samling.evaluation.cost import Cost, measure_cost
 from samling.evaluation.matrix import drawn_by_lot
 from samling.evaluation.protocols import Asked
 from samling.recipes.cells import SCHEMA, Cell
-from samling.recipes.identity import WEIGHTS
+from samling.recipes.identity import WEIGHTS, place_of
 from samling.recipes.sweep import Grid, Sweep
 from samling.training.log import environment
 
@@ -126,8 +126,8 @@ def _trained(model: str) -> int | None:
 
 
 def _file_mb(model: str) -> float | None:
-    """Megabytes of a model's weights, or of a whole bundle in one file; None for a name."""
-    path = Path(model)
+    """Megabytes of a model's weights, or of a whole bundle in one file; None if it has no file."""
+    path = place_of(model)
     if path.is_file():
         return path.stat().st_size / 1e6
     sizes = [file.stat().st_size for pattern in WEIGHTS[:2] for file in path.glob(pattern)]

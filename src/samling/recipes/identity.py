@@ -14,7 +14,7 @@ SHIPPED = ("base", "base-zoom")
 
 def fingerprint(model: str) -> str:
     """What changes when a model does: a hash of its files, or its name and our version."""
-    path = Path(model)
+    path = place_of(model)
     if (reference := refer(model)) is not None:  # a published checkpoint, of any size
         said = f"{reference.family} {reference.size}"
         files = weights_in(reference.path) or [reference.path]
@@ -23,15 +23,20 @@ def fingerprint(model: str) -> str:
     if path.is_file():
         return _sha256(path)
     named = f"{model} {version('samling')} {LITEMEDSAM_SHA256}"
-    if model in SHIPPED:
-        path = Path(str(resources.files("samling") / "weights"))
-    elif model in NAMED_MODELS or not path.is_dir():
+    if model not in SHIPPED and (model in NAMED_MODELS or not path.is_dir()):
         return named
     digest = hashlib.sha256(named.encode() if model in SHIPPED else b"")
     for file in sorted(file for pattern in WEIGHTS for file in path.glob(pattern)):
         digest.update(file.name.encode())
         digest.update(bytes.fromhex(_sha256(file)))
     return digest.hexdigest()
+
+
+def place_of(model: str) -> Path:
+    """File or folder of a model's weights; a name without either comes back as it is."""
+    if (reference := refer(model)) is not None:
+        return reference.path
+    return Path(str(resources.files("samling") / "weights")) if model in SHIPPED else Path(model)
 
 
 def _sha256(file: Path) -> str:

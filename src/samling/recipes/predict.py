@@ -22,7 +22,7 @@ from samling.recipes.load import load
 from samling.recipes.predict_volume import VolumeOptions, is_volume, predict_volume
 from samling.recipes.progress import track
 from samling.recipes.prompt_source import Asked, PromptSource, prompt_source
-from samling.recipes.remarks import on_nothing, on_sureness
+from samling.recipes.remarks import on_nothing, on_picture, on_sureness
 
 FRAMES_AT_MOST = 1_000
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -247,6 +247,8 @@ class Run:
             from samling.data.readers.dicom import read_frames
 
             planes = read_frames(path)
+        prompts = [one.prompt for one in asked]
+        self.notes += on_picture(str(path), first.pixels, prompts)
         found, calibration = 0, self.segmenter.card.calibration
         drawn: list[NDArray[np.uint8]] = []
         for frame, plane in enumerate(planes):

@@ -1,6 +1,12 @@
 """remarks: what predict and archive say once about all images, not about each."""
 
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
 from samling.inference.card import Card
+from samling.prompts.prompt import Prompt
 
 HOW = (
     "`samling calibrate RUN --data YOUR.h5` finds out (of a named model: `samling export` it first)"
@@ -28,6 +34,25 @@ def on_sureness(card: Card, window: str | None = None) -> list[str]:
             "of these sets alone less surely) and boxes drawn within about 10 %; of others it says "
             "nothing"
         )
+    return said
+
+
+def on_picture(name: str, pixels: NDArray[np.generic], prompts: Sequence[Prompt]) -> list[str]:
+    """Lines on a picture (H, W) of one grey value, and on boxes that reach outside of it.
+
+    Tools that round outwards reach out by a pixel: that is nothing to speak of.
+    """
+    height, width = pixels.shape
+    said = []
+    if pixels.min() == pixels.max():
+        said.append(f"{name} holds one grey value only: no answer on it means anything")
+    for number, prompt in enumerate(prompts, start=1):
+        low, high = -1, np.array([width, height, width, height]) + 1
+        if prompt.box is not None and ((prompt.box < low) | (prompt.box > high)).any():
+            said.append(
+                f"{name}, object {number}: the box reaches outside of the image ({width} x {height} "
+                "pixels); its part inside is taken"
+            )
     return said
 
 
