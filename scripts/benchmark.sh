@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All methods x six public sets x {tight box, box ± 10 %, one point, automatic}, on validation images, and two controls.
-# Resumable: run it again. Writes docs/results/benchmark.md.
-#   scripts/benchmark.sh FOLDER OUT           quick: one network for all sets, shown 1,800 images; below an hour on 2 cores
+# Resumable: run it again. Writes docs/results/benchmark.md, the quick one benchmark-quick.md.
+#   scripts/benchmark.sh FOLDER OUT           quick: one network for all sets, shown 1,800 images; half an hour on 2 cores
 #   scripts/benchmark.sh FOLDER OUT full      one network per set, every one shown as many images as four epochs of BUSI
 #                                             have (2,248), BUSI with 3 seeds; some five hours on 2 cores
 # FOLDER has a folder per set (images/, masks/, meta.csv). LANES=2 trains two at once, each on its share of the cores. After
@@ -58,4 +58,4 @@ done
 python "$here/benchmark_controls.py" "$out"
 echo "$SECONDS" >>"$out/$size.seconds"
 trap - EXIT
-python "$here/benchmark_table.py" "$out"
+python "$here/benchmark_table.py" "$out" "$size"

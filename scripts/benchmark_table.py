@@ -1,6 +1,6 @@
-"""The tables of docs/results/benchmark.md from what scripts/benchmark.sh left.
+"""The tables of docs/results/benchmark.md, or benchmark-quick.md, from what scripts/benchmark.sh left.
 
-python scripts/benchmark_table.py OUT       the full grid, or the quick one where that is all there is
+python scripts/benchmark_table.py OUT quick|full
 """
 
 import io
@@ -20,6 +20,7 @@ PROTOCOLS = {
     "auto": "automatic",
 }
 PLANS = {"full": ["full-BUSI", "full"], "quick": ["quick"]}
+PAGES = {"full": "benchmark.md", "quick": "benchmark-quick.md"}
 TRAINED = {
     "quick": ("One network for all six sets", "[!f]*/config.yaml"),
     "full": (
@@ -30,13 +31,10 @@ TRAINED = {
 """What is trained in a grid, and where the runs' configs are."""
 
 
-def main(out: Path) -> None:
+def main(out: Path, size: str) -> None:
     """Print the tables."""
-    for size, plans in PLANS.items():
-        paths = [out / plan / "comparison.json" for plan in plans]
-        if all(path.is_file() for path in paths):
-            _grid(out, size, [json.loads(path.read_text("utf-8")) for path in paths])
-            break
+    paths = [out / plan / "comparison.json" for plan in PLANS[size]]
+    _grid(out, size, [json.loads(path.read_text("utf-8")) for path in paths])
     _controls(out)
 
 
@@ -180,7 +178,8 @@ def _controls(out: Path) -> None:
 
 
 if __name__ == "__main__":
+    folder, size = sys.argv[1:]
     made = io.StringIO()
     with redirect_stdout(made):
-        main(Path(sys.argv[1]))
-    write_between(PAGE.with_name("benchmark.md"), made.getvalue().strip())
+        main(Path(folder), size)
+    write_between(PAGE.with_name(PAGES[size]), made.getvalue().strip())
