@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lg_medseg_table import Scores, cell, scores_of
+from lg_medseg_table import PROTOCOLS, Scores, cell, scores_of
 
 SETS = {
     "breast_busi": "breast lesions (BUSI)",
@@ -40,12 +40,19 @@ LEFT_OUT = {
     ("left-out", "auto"): "automatic",
     ("base", "box"): "the base, trained on it, box",
 }
-METHODS = ("base", "litemedsam", "left-out")
+VERSIONS = {
+    (version, protocol): title
+    for protocol, words in PROTOCOLS.items()
+    for version, title in (("base-1", f"{words}, base 1"), ("base", "base 2"))
+}
+METHODS = ("base", "base-1", "litemedsam", "left-out")
 
 
 def main(out: Path) -> None:
     """Print the tables; a set that was not measured is a row that is not there."""
     _table(out, "base", COLUMNS)
+    print("\n### Base 2 against base 1, which it began with\n")
+    _table(out, "base-1", VERSIONS)
     print("\n### Whole sets left out of training: a short run on breast, gland, nerve and CT\n")
     _table(out, "left-out", LEFT_OUT)
 

@@ -1,10 +1,11 @@
 """Pack the base that ships: 16-bit floats and its card; --ship puts it in place.
 
 python scripts/pack_base.py OUT packed              OUT/base, as distilled, to OUT/packed (or another name)
-python scripts/pack_base.py OUT packed RUN...       mean weights of runs that began with OUT/start
+python scripts/pack_base.py OUT packed RUN...       mean weights of runs that began with OUT/start (or itself)
 python scripts/pack_base.py OUT --ship              OUT is the folder of scripts/base.sh
 
-The mean of several runs from one start is often better than each (Wortsman et al. 2022, arXiv 2203.05482).
+The mean of several runs from one start is often better than each (Wortsman et al. 2022, arXiv 2203.05482),
+the mean of a run and its start on pictures unlike the run's (Wortsman et al. 2022, arXiv 2109.01903).
 """
 
 import json
@@ -46,7 +47,8 @@ def pack(out: Path, target: str, runs: list[str]) -> None:
     """Write OUT/TARGET/base.safetensors, base.json, seen.npy and runs.json.
 
     Args:
-        runs: folders in OUT, of `samling adapt whole --base OUT/start`; none: the base as distilled.
+        runs: folders in OUT, of `samling adapt whole --base OUT/start`, or start itself; none: the base as
+            distilled.
     """
     source, packed_to = out / ("start" if runs else "base"), out / target
     packed_to.mkdir(exist_ok=True)
@@ -73,20 +75,22 @@ def pack(out: Path, target: str, runs: list[str]) -> None:
 
 
 def mean_of(runs: list[Path], start: Card) -> tuple[dict[str, Tensor], float]:
-    """Weights and mask threshold, each the mean over the best epochs of runs.
+    """Weights and mask threshold, each the mean over the best epochs of runs; OUT/start may be one of them.
 
     Raises:
         InputError: a run began with other weights.
     """
-    cards = [Card.read(run / "adapter.json") for run in runs]
-    for run, card in zip(runs, cards, strict=True):
+    cards, states = [], []
+    for run in runs:
+        name = "base" if (run / "base.json").is_file() else "adapter"
+        card = Card.read(run / f"{name}.json")
         if card.base_sha256 != start.base_sha256:
             raise InputError(run, "did not begin with OUT/start", "train it with --base OUT/start")
-    states = [read_state(run / "adapter.safetensors") for run in runs]
-    means = {
-        key.removeprefix("model."): torch.stack([state[key] for state in states]).mean(0)
-        for key in states[0]
-    }
+        cards.append(card)
+        state = read_state(run / f"{name}.safetensors")
+        states.append({key.removeprefix("model."): value for key, value in state.items()})
+    tuned = set.intersection(*map(set, states))
+    means = {key: torch.stack([state[key].float() for state in states]).mean(0) for key in tuned}
     return means, float(np.mean([card.mask_threshold for card in cards]))
 
 
@@ -121,8 +125,12 @@ def about(out: Path, card: Card) -> dict[str, Any]:
     return {
         "data": sets,
         "recipe": settings(out / "base"),
-        "finished_with": {run: settings(out / run) for run in packed_runs(out / "packed")},
-        "environment": json.loads((out / "base" / "environment.json").read_text(encoding="utf-8")),
+        "environment": environment(out / "base"),
+        "finished_with": {
+            run: {"recipe": settings(out / run), "environment": environment(out / run)}
+            for run in packed_runs(out / "packed")
+            if run != "start"
+        },
         "validation_dice": metrics,
     }
 
@@ -136,6 +144,11 @@ def packed_runs(packed: Path) -> list[str]:
 def settings(run: Path) -> Any:
     """The saved recipe of a run."""
     return yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+
+
+def environment(run: Path) -> Any:
+    """Machine, versions, commit and data of a run."""
+    return json.loads((run / "environment.json").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
