@@ -1,7 +1,7 @@
 """Pack the base that ships: 16-bit floats and its card; --ship puts it in place.
 
 python scripts/pack_base.py OUT packed              OUT/base, as distilled, to OUT/packed (or another name)
-python scripts/pack_base.py OUT packed RUN...       mean weights of runs that began with OUT/start (or itself)
+python scripts/pack_base.py OUT packed RUN...       mean weights of runs from OUT/start, itself among them
 python scripts/pack_base.py OUT --ship              OUT is the folder of scripts/base.sh
 
 The mean of several runs from one start is often better than each (Wortsman et al. 2022, arXiv 2203.05482),
