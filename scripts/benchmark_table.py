@@ -13,6 +13,8 @@ from typing import Any
 import yaml
 from uniultra_table import PAGE, write_between
 
+from samling.errors import InputError
+
 PROTOCOLS = {
     "box": "tight box",
     "jitter10": "box ± 10 %",
@@ -20,6 +22,8 @@ PROTOCOLS = {
     "auto": "automatic",
 }
 PLANS = {"full": ["full-BUSI", "full"], "quick": ["quick"]}
+SCHEMA = 2
+"""Of comparison.json."""
 PAGES = {"full": "benchmark.md", "quick": "benchmark-quick.md"}
 TRAINED = {
     "quick": ("One network for all six sets", "[!f]*/config.yaml"),
@@ -34,6 +38,10 @@ TRAINED = {
 def main(out: Path, size: str) -> None:
     """Print the tables."""
     paths = [out / plan / "comparison.json" for plan in PLANS[size]]
+    for path in paths:
+        if not path.is_file() or json.loads(path.read_text("utf-8"))["schema"] != SCHEMA:
+            remedy = f"run scripts/benchmark.sh FOLDER {out} {size} again"
+            raise InputError(path, "is not there, or of an earlier form", remedy)
     _grid(out, size, [json.loads(path.read_text("utf-8")) for path in paths])
     _controls(out)
 
@@ -61,7 +69,8 @@ def _budget(out: Path, size: str) -> str:
     trained, pattern = TRAINED[size]
     found = [c for c in sorted((out / "runs").glob(pattern)) if c.parent.name != "shuffled"]
     allowed = sorted({_allowed(yaml.safe_load(c.read_text(encoding="utf-8"))) for c in found})
-    return f"{trained}; {' / '.join(allowed) or 'no run is there'}. The base has seen these images before"
+    said = " / ".join(allowed) or "no run is there"
+    return f"{trained}; {said}. The base has seen these sets' training images before"
 
 
 def _allowed(recipe: dict[str, Any]) -> str:

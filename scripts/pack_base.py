@@ -27,6 +27,7 @@ from samling.data.store import Store
 from samling.errors import InputError
 from samling.inference.card import Card
 from samling.models.weights import read_state, sha256_of_tensors
+from samling.recipes.run_folder import epochs_of
 from samling.recipes.seen import SEEN
 
 TARGET = Path(__file__).parent.parent / "src" / "samling" / "weights"
@@ -63,22 +64,28 @@ def pack(out: Path, target: str, runs: list[str]) -> None:
     }
     with atomic_path(packed_to / "base.safetensors") as temporary:
         temporary.write_bytes(save(packed))
-    named = "; ".join(f"{name}: {LICENCES[name]}" for name in card.trained_on)
-    changes = {"name": "base", "base": "base", "base_sha256": sha256_of_tensors(packed)}
-    changes["licence"] = f"teacher LiteMedSAM: Apache-2.0; images: {named}"
-    card.model_copy(update=changes).save(packed_to / "base.json")
     stores = [Store.open(out / "stores" / f"{name}.h5") for name in card.trained_on]
     seen = [picture_hash(s.case(id).image) for s in stores for id in s.splits.train.ids]
     with atomic_path(packed_to / SEEN) as temporary, temporary.open("wb") as file:
         np.save(file, np.stack(seen))
     write_text(packed_to / RUNS, json.dumps(runs) + "\n")
+    named = "; ".join(f"{name}: {LICENCES[name]}" for name in card.trained_on)
+    changes = {
+        "name": "base",
+        "base": "base",
+        "base_sha256": sha256_of_tensors(packed),
+        "licence": f"teacher LiteMedSAM: Apache-2.0; images: {named}",
+        "calibration": None,  # one of the start would be of other weights
+    }
+    card.model_copy(update=changes).save(packed_to / "base.json")  # last: with it all is there
 
 
 def mean_of(runs: list[Path], start: Card) -> tuple[dict[str, Tensor], float]:
     """Weights and mask threshold, each the mean over the best epochs of runs; OUT/start may be one of them.
 
     Raises:
-        InputError: a run began with other weights.
+        InputError: a run began with other weights, is not finished, knows other sets, or did not tune
+            what the others did.
     """
     cards, states = [], []
     for run in runs:
@@ -86,20 +93,40 @@ def mean_of(runs: list[Path], start: Card) -> tuple[dict[str, Tensor], float]:
         card = Card.read(run / f"{name}.json")
         if card.base_sha256 != start.base_sha256:
             raise InputError(run, "did not begin with OUT/start", "train it with --base OUT/start")
+        done, asked = epochs_of(run) or (0, 0)
+        if done < asked:
+            raise InputError(run, f"has {done} of {asked} epochs", "let its training finish")
+        if not set(card.trained_on) <= set(start.trained_on):
+            raise InputError(run, "was trained on further sets", "use those of OUT/start alone")
         cards.append(card)
         state = read_state(run / f"{name}.safetensors")
         states.append({key.removeprefix("model."): value for key, value in state.items()})
-    tuned = set.intersection(*map(set, states))
+    tuned = min(map(set, states), key=len)  # the start has what is never tuned, too
+    for run, state in zip(runs, states, strict=True):
+        if tuned - state.keys() or (run.name != "start" and state.keys() - tuned):
+            raise InputError(
+                run, "tuned other weights than the others", "use `samling adapt whole`"
+            )
     means = {key: torch.stack([state[key].float() for state in states]).mean(0) for key in tuned}
     return means, float(np.mean([card.mask_threshold for card in cards]))
 
 
 def ship(out: Path) -> None:
-    """Copy what was packed and measured beside the model card, with about.json."""
+    """Copy what was packed and measured beside the model card, with about.json.
+
+    Raises:
+        InputError: what was measured are other weights than those packed.
+    """
+    packed = Card.read(out / "packed" / "base.json")
+    for path in measured(out):
+        model = json.loads(path.read_text(encoding="utf-8"))["model"]
+        if model["base_sha256"] != packed.base_sha256:
+            remedy = f"remove {path.parents[1]}, run scripts/base.sh again"
+            raise InputError(path, "is of other weights than OUT/packed", remedy)
     for name in ("base.safetensors", "base.json", SEEN):
         with atomic_path(TARGET / name) as temporary:
             shutil.copyfile(out / "packed" / name, temporary)
-    text = json.dumps(about(out, Card.read(out / "packed" / "base.json")), indent=2) + "\n"
+    text = json.dumps(about(out, packed), indent=2) + "\n"
     write_text(TARGET / "about.json", text)
 
 
@@ -120,12 +147,13 @@ def about(out: Path, card: Card) -> dict[str, Any]:
             for (method, protocol), score in scores_of(path).items()
             if not method and score["dice"] is not None
         }
-        for path in sorted(out.glob("val/base/*/results.json"))
+        for path in measured(out)
     }
     return {
         "data": sets,
         "recipe": settings(out / "base"),
         "environment": environment(out / "base"),
+        "mean_of": packed_runs(out / "packed"),
         "finished_with": {
             run: {"recipe": settings(out / run), "environment": environment(out / run)}
             for run in packed_runs(out / "packed")
@@ -147,8 +175,14 @@ def settings(run: Path) -> Any:
 
 
 def environment(run: Path) -> Any:
-    """Machine, versions, commit and data of a run."""
-    return json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    """Machine, versions, commit and data of a run; not where its stores lay, which is nobody's business."""
+    told = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    return {key: value for key, value in told.items() if key != "stores"}
+
+
+def measured(out: Path) -> list[Path]:
+    """Results of the packed base on validation images."""
+    return sorted(out.glob("val/base-2/*/results.json"))
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ def test_a_folder_around_runs_is_told_from_a_name(tiny_run, tmp_path):
     begun = tmp_path / "begun"
     begun.mkdir()
     (begun / "config.yaml").write_text("training: {epochs: 3}\n")
-    with pytest.raises(InputError, match="stopped before its first epoch ended. Remedy: run"):
+    with pytest.raises(InputError, match="has no weights yet. Remedy: run"):
         load_torch(str(begun))
     shutil.copytree(tiny_run, tmp_path / "runs" / "mine")
     with pytest.raises(InputError, match=r"holds no run. Remedy: name one of .*runs/mine\.$"):

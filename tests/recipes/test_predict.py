@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from samling.data.readers.plane import ImagePlane
 from samling.errors import InputError
 from samling.inference.backend import Encoding
 from samling.inference.card import Card
@@ -311,6 +312,18 @@ def test_a_box_half_outside_and_a_picture_of_nothing_are_said(scans, dark, tmp_p
     assert said.count("reaches outside of the image (80 x 60 pixels)") == 2  # of each image one
     assert "a.png, object 2: the box" in said and "object 1: the box" not in said
     assert said.count("one grey value only") == 1 and "dark.png holds one" in said
+    cv2.imwrite(str(scans / "large.png"), np.eye(200, dtype=np.uint8))
+    files, far = [scans / "large.png", scans / "a.png"], [(100.0, 100.0, 150.0, 150.0)]
+    summary = predict("filler", files, tmp_path / "far", far)
+    assert len(summary.failed) == 1 and "reaches outside" not in str(summary)
+
+
+def test_a_frame_of_nothing_is_said_of_that_frame(cine, tmp_path, monkeypatch):
+    planes = [ImagePlane(np.full((60, 80), value, np.uint8)) for value in (0, 0)]
+    planes[1].pixels[5, 5] = 9
+    monkeypatch.setattr("samling.data.readers.dicom.read_frames", lambda path: iter(planes))
+    said = str(predict("filler", [cine], tmp_path / "out", [(5.0, 5.0, 20.0, 20.0)]))
+    assert said.count("one grey value only") == 1 and f"{cine} frame 0 holds one" in said
 
 
 def test_an_image_where_nothing_was_found_has_a_row_that_asks_for_a_look(scans, dark, tmp_path):

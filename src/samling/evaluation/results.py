@@ -22,7 +22,7 @@ from samling.inference.card import Card
 if TYPE_CHECKING:
     from samling.data.store import Store
 
-RESULTS_SCHEMA = 2
+RESULTS_SCHEMA = 3
 
 
 def facts_of(card: Card, store: "Store", split: str, seed: int) -> dict[str, Any]:

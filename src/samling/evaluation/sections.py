@@ -229,7 +229,7 @@ def _damaged(evaluation: Evaluation) -> list[Table | Picture]:
     found: list[Table | Picture] = [evaluation.damage]
     found.append(Picture(evaluation.damage_curves, "Dice against damage", caption))
     for which, path in evaluation.damage_sheets.items():
-        shown = f"{_DAMAGE_TITLES[which]} Chance is drawn anew for every level. {_COLOURS}"
+        shown = f"{_DAMAGE_TITLES[which]} All levels of a damage are one draw. {_COLOURS}"
         found.append(Picture(as_jpeg(path), f"Damaged pictures, {which}", shown))
     return found
 

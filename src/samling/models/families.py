@@ -174,7 +174,7 @@ def no_run(folder: Path, name: str) -> InputError:
     if not name or not folder.is_dir() or _holds_run(folder):
         return unknown_model(name, "is no base")
     if (folder / "config.yaml").is_file():
-        problem = "holds a run whose training stopped before its first epoch ended"
+        problem = "holds a run that has no weights yet"
         return InputError(name, problem, "run the command that began it again")
     inside = sorted(str(child) for child in folder.iterdir() if _holds_run(child))
     known = f"one of {', '.join(NAMED_MODELS)}, a checkpoint or a folder made by distill"

@@ -359,7 +359,8 @@ def load_torch(model: str | Path) -> tuple[Sam | Network, Card]:
             f"was trained on base {card.base} with hash {card.base_sha256[:12]}, "
             f"but {base.card.base} has hash {base.sha256[:12]}"
         )
-        raise InputError(folder / "adapter.json", problem, "give the base it was trained on")
+        remedy = "train it again, or use it with the samling that brought that base"
+        raise InputError(folder / "adapter.json", problem, remedy)
     section, decoder, encoder, layers = trained_parts(card)
     adapted = trainee(
         base.model, section, train_decoder=decoder, train_encoder=encoder, layers=layers

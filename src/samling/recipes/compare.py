@@ -251,7 +251,7 @@ def _write_json(
     for places in (asked["stores"], asked["methods"]):
         places.update({name: without_folders(place) for name, place in places.items()})
     content = {
-        "schema": 1,
+        "schema": 2,
         "plan": asked,
         "stores": {
             part.store: {

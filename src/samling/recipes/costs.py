@@ -13,7 +13,7 @@ from samling.atomic import write_text
 from samling.evaluation.cost import Cost, measure_cost
 from samling.evaluation.matrix import drawn_by_lot
 from samling.evaluation.protocols import Asked
-from samling.recipes.cells import SCHEMA, Cell
+from samling.recipes.cells import Cell
 from samling.recipes.identity import WEIGHTS, place_of
 from samling.recipes.sweep import Grid, Sweep
 from samling.training.log import environment
@@ -21,6 +21,8 @@ from samling.training.log import environment
 Costs = dict[str, dict[str, Cost]]
 """Store -> method -> what an image of it costs."""
 FILE = "costs.json"
+SCHEMA = 5
+"""Raise it when a figure of a cost means something else: then every method is timed again."""
 FOLLOWED = ("running_mean", "running_var", "num_batches_tracked")
 """Endings of what batch norms keep of the data: in a network's file, but no weights."""
 

@@ -247,8 +247,6 @@ class Run:
             from samling.data.readers.dicom import read_frames
 
             planes = read_frames(path)
-        prompts = [one.prompt for one in asked]
-        self.notes += on_picture(str(path), first.pixels, prompts)
         found, calibration = 0, self.segmenter.card.calibration
         drawn: list[NDArray[np.uint8]] = []
         for frame, plane in enumerate(planes):
@@ -265,7 +263,9 @@ class Run:
                 nothing=None if calibration is None else calibration.nothing,
             )
             found += len(objects)
-            self.notes += _expectations(path, number, objects)
+            name = str(path) if number is None else f"{path} frame {number}"
+            self.notes += on_picture(name, plane.pixels, [one.prompt for one in asked])
+            self.notes += _expectations(name, objects)
             if "dicom-seg" in self.options.volume.formats:
                 drawn.append(self.results.class_numbers(path, plane.pixels.shape, objects))
         if drawn:
@@ -288,9 +288,8 @@ class Run:
         self.results.wrote(target)
 
 
-def _expectations(path: Path, frame: int | None, objects: Sequence[Object]) -> list[str]:
+def _expectations(name: str, objects: Sequence[Object]) -> list[str]:
     """What to expect of each object of a calibrated model, and whether to look at it."""
-    name = str(path) if frame is None else f"{path} frame {frame}"
     return [
         f"{name}, object {number}: expected Dice {item.expected.dice:.2f} "
         f"({item.expected.low:.2f} to {item.expected.high:.2f})"
