@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The base that comes with samling and every figure of docs/results/base.md. Resumable: run it again.
-#   scripts/base.sh FOLDER_OF_SETS OUT        about three hours and a half on 2 CPU cores
+#   scripts/base.sh FOLDER_OF_SETS OUT        about two hours and a half on 2 CPU cores
 # What is measured is what ships: the packed, 16-bit weights. `python scripts/pack_base.py OUT --ship` puts them in place,
 # `python scripts/calibrate_base.py OUT/calibration OUT/stores/{...}.h5` (the trained sets) adds how sure it is.
 set -euo pipefail
@@ -20,10 +20,7 @@ for set in $trained $unseen; do
 done
 # shellcheck disable=SC2046
 samling distill base $(stores_of $trained) --teacher litemedsam --out "$out/base"
-[ -f "$out/start/base.json" ] || python "$here/pack_base.py" "$out" start # base 1
-# shellcheck disable=SC2046
-samling adapt whole $(stores_of $trained) --base "$out/start" --out "$out/finish"
-python "$here/pack_base.py" "$out" packed finish # base 2: the same bytes if nothing has changed
+[ -f "$out/packed/base.json" ] || python "$here/pack_base.py" "$out" packed
 # shellcheck disable=SC2046
 samling distill base $(stores_of $kept) --teacher litemedsam --out "$out/left-out" \
   embedding.epochs=3 decoder.epochs=6
@@ -38,8 +35,7 @@ measure() { # model, name, protocols, sets ...
 }
 # shellcheck disable=SC2086
 {
-  measure "$out/packed" base-2 box,jitter10,point1,auto $trained $unseen
-  measure "$out/start" base-1 box,jitter10,point1,auto $trained $unseen
+  measure "$out/packed" base box,jitter10,point1,auto $trained $unseen
   measure litemedsam litemedsam box,jitter10 $trained $unseen
   measure "$out/left-out" left-out box,jitter10,point1,auto $left_out
 }

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lg_medseg_table import PROTOCOLS, Scores, cell, scores_of
+from lg_medseg_table import Scores, cell, scores_of
 
 SETS = {
     "breast_busi": "breast lesions (BUSI)",
@@ -23,10 +23,10 @@ COLUMNS = {
     ("ellipse in the box", "box"): "ellipse, box",
     ("litemedsam", "box"): "LiteMedSAM, box",
     ("litemedsam", "jitter10"): "± 10 %",
-    ("base-2", "box"): "base, box",
-    ("base-2", "jitter10"): "± 10 %",
-    ("base-2", "point1"): "one point",
-    ("base-2", "auto"): "automatic",
+    ("base", "box"): "base, box",
+    ("base", "jitter10"): "± 10 %",
+    ("base", "point1"): "one point",
+    ("base", "auto"): "automatic",
 }
 
 
@@ -38,21 +38,14 @@ LEFT_OUT = {
     ("left-out", "jitter10"): "± 10 %",
     ("left-out", "point1"): "one point",
     ("left-out", "auto"): "automatic",
-    ("base-1", "box"): "base 1, trained on it, box",
+    ("base", "box"): "the base, trained on it, box",
 }
-VERSIONS = {
-    (version, protocol): title
-    for protocol, words in PROTOCOLS.items()
-    for version, title in (("base-1", f"base 1, {words}"), ("base-2", "base 2"))
-}
-METHODS = ("base-2", "base-1", "litemedsam", "left-out")
+METHODS = ("base", "litemedsam", "left-out")
 
 
 def main(out: Path) -> None:
     """Print the tables; a set that was not measured is a row that is not there."""
-    _table(out, "base-2", COLUMNS)
-    print("\n### Base 2 against base 1, which it began with\n")
-    _table(out, "base-1", VERSIONS)
+    _table(out, "base", COLUMNS)
     print("\n### Whole sets left out of training: a short run on breast, gland, nerve and CT\n")
     _table(out, "left-out", LEFT_OUT)
 

@@ -182,7 +182,7 @@ def environment(run: Path) -> Any:
 
 def measured(out: Path) -> list[Path]:
     """Results of the packed base on validation images."""
-    return sorted(out.glob("val/base-2/*/results.json"))
+    return sorted(out.glob("val/base/*/results.json"))
 
 
 if __name__ == "__main__":
