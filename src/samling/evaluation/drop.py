@@ -41,13 +41,13 @@ def changes(rows: Sequence[Row], over: MeanOver = "image") -> dict[tuple[str, st
 
 
 def blind(found: dict[tuple[str, str, str], Levels]) -> list[str]:
-    """Methods that no damage changes at all, as those that do not look at the picture."""
+    """Methods that no damage changes, as those that do not look at the picture; [] if none is changed at all."""
     moved = {
         method
         for (method, _, _), levels in found.items()
         if any(change.low or change.high for change in levels.values())
     }
-    return list(dict.fromkeys(method for method, _, _ in found if method not in moved))
+    return list(dict.fromkeys(m for m, _, _ in found if m not in moved)) if moved else []
 
 
 def drop_table(rows: Sequence[Row], over: MeanOver = "image") -> Table | None:
@@ -63,8 +63,6 @@ def drop_table(rows: Sequence[Row], over: MeanOver = "image") -> Table | None:
         clean = mean_ci([r.dice or 0.0 for r in own], [r.group for r in own], over=over)
         cells = [_points(levels[n]) if n in levels else "–" for n in (1, 2, 3)]
         lines.append((method, describe(prompt), damage, f"{clean.mean:.3f}", *cells))
-    if not lines:
-        return None
     header = ("Method", "Prompt", "Damage", "Dice as it was", "Level 1", "Level 2", "Level 3")
     caption = (
         "Change in points of Dice (95% interval) on damaged pictures, each image against itself, "
