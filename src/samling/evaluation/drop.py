@@ -41,7 +41,7 @@ def changes(rows: Sequence[Row], over: MeanOver = "image") -> dict[tuple[str, st
 
 
 def blind(found: dict[tuple[str, str, str], Levels]) -> list[str]:
-    """Methods that no damage changes, as those that do not look at the picture; [] if none is changed at all."""
+    """Methods that no damage changes, as those that do not look; [] where it changes no method."""
     moved = {
         method
         for (method, _, _), levels in found.items()
