@@ -83,6 +83,14 @@ def test_clahe_brings_out_a_faint_pattern():
     assert np.corrcoef(seen[inner].ravel(), faint[inner].ravel())[0, 1] > 0.9
 
 
+def test_the_clip_limit_of_clahe_limits_contrast():
+    rng = np.random.default_rng(0)
+    image = rng.normal(100, 1, (128, 128))
+    image[0, :2] = 0, 255
+    contrast = [Intensity(clahe=limit).apply(image)[16:112, 16:112].std() for limit in (1, 2, 4)]
+    assert contrast[0] * 1.5 < contrast[1] and contrast[1] * 1.5 < contrast[2]
+
+
 def test_window_and_clahe_come_before_the_resize():
     image = np.zeros((4, 4))
     image[:, ::2] = 2000  # averaged first, the window would be left: all 1 instead of a half

@@ -31,7 +31,7 @@ class Intensity:
         window: centre and width in Hounsfield units; values are clipped to it and it becomes [0, 1].
             None: the image's own minimum and maximum become [0, 1].
         clahe: clip limit of contrast-limited adaptive histogram equalisation on 8 x 8 tiles
-            (Zuiderveld 1994), 1 (hardly any change) to about 4.
+            (Zuiderveld 1994) with 256 grey levels, 1 (hardly any change) to about 4.
     """
 
     window: tuple[float, float] | None = None
@@ -51,9 +51,10 @@ class Intensity:
         scaled = min_max(image) if self.window is None else windowed(image, *self.window)
         if self.clahe is None:
             return scaled
+        # OpenCV counts 16-bit levels in 65,536 bins, where a tile has fewer pixels: any limit would be 1
         equalise = cv2.createCLAHE(self.clahe, _TILES)
-        levels = equalise.apply(np.rint(scaled * 65535).astype(np.uint16))
-        return levels.astype(np.float32) / np.float32(65535)
+        levels = equalise.apply(np.rint(scaled * 255).astype(np.uint8))
+        return levels.astype(np.float32) / np.float32(255)
 
 
 def window_of(text: str) -> tuple[float, float]:
