@@ -20,7 +20,15 @@ for set in $trained $unseen; do
 done
 # shellcheck disable=SC2046
 samling distill base $(stores_of $trained) --teacher litemedsam --out "$out/base"
-[ -f "$out/packed/base.json" ] || python "$here/pack_base.py" "$out" packed
+[ -f "$out/start/base.json" ] || python "$here/pack_base.py" "$out" start
+# shellcheck disable=SC2046
+samling adapt whole $(stores_of $trained) --base "$out/start" --out "$out/boxes" \
+  training.prompts='[box]' training.epochs=20 training.augment.zoom_chance=0
+[ -f "$out/half/base.json" ] || python "$here/pack_base.py" "$out" half start boxes
+# shellcheck disable=SC2046
+samling adapt whole $(stores_of $trained) --base "$out/half" --out "$out/decoder" train_encoder=false \
+  training.prompts='[box,box,points,automatic]' training.epochs=8 training.augment.zoom_chance=0.1
+[ -f "$out/packed/base.json" ] || python "$here/pack_base.py" "$out" packed start half decoder decoder
 # shellcheck disable=SC2046
 samling distill base $(stores_of $kept) --teacher litemedsam --out "$out/left-out" \
   embedding.epochs=3 decoder.epochs=6

@@ -1,8 +1,9 @@
 """Pack the base that ships: 16-bit floats and its card; --ship puts it in place.
 
-python scripts/pack_base.py OUT packed              OUT/base, as distilled, to OUT/packed (or another name)
-python scripts/pack_base.py OUT packed RUN...       mean weights of runs from OUT/start, itself among them
-python scripts/pack_base.py OUT --ship              OUT is the folder of scripts/base.sh
+python scripts/pack_base.py OUT start               OUT/base, as distilled, to OUT/start (or another name)
+python scripts/pack_base.py OUT packed PART...      mean weights of bases packed before and runs on them
+                                                    (`adapt whole`); a part named twice counts twice
+python scripts/pack_base.py OUT --ship              OUT/packed; OUT is the folder of scripts/base.sh
 
 The mean of several runs from one start is often better than each (Wortsman et al. 2022, arXiv 2203.05482),
 the mean of a run and its start on pictures unlike the run's (Wortsman et al. 2022, arXiv 2109.01903).
@@ -31,8 +32,8 @@ from samling.recipes.run_folder import epochs_of
 from samling.recipes.seen import SEEN
 
 TARGET = Path(__file__).parent.parent / "src" / "samling" / "weights"
-RUNS = "runs.json"
-"""Names of the runs whose mean was packed."""
+PARTS = "parts.json"
+"""Names of the parts whose mean was packed."""
 LICENCES = {
     "breast_busi": "article CC BY 4.0, authors: free for research",
     "thyroid_ddti": "open access, no licence text known",
@@ -44,21 +45,21 @@ LICENCES = {
 }
 
 
-def pack(out: Path, target: str, runs: list[str]) -> None:
-    """Write OUT/TARGET/base.safetensors, base.json, seen.npy and runs.json.
+def pack(out: Path, target: str, parts: list[str]) -> None:
+    """Write OUT/TARGET/base.safetensors, base.json, seen.npy and parts.json.
 
     Args:
-        runs: folders in OUT, of `samling adapt whole --base OUT/start`, or start itself; none: the base as
-            distilled.
+        parts: folders in OUT; none: the base as distilled.
     """
-    source, packed_to = out / ("start" if runs else "base"), out / target
+    packed_to = out / target
     packed_to.mkdir(exist_ok=True)
-    card = Card.read(source / "base.json")
-    state = read_state(source / "base.safetensors")
-    if runs:
-        mean, threshold = mean_of([out / run for run in runs], card)
-        state |= mean
+    first = out / ("start" if parts else "base")
+    card = Card.read(first / "base.json")
+    if parts:
+        state, threshold = mean_of([out / part for part in parts], card.trained_on)
         card = card.model_copy(update={"mask_threshold": threshold})
+    else:
+        state = read_state(first / "base.safetensors")
     packed = {
         key: value.half() if value.is_floating_point() else value for key, value in state.items()
     }
@@ -68,47 +69,64 @@ def pack(out: Path, target: str, runs: list[str]) -> None:
     seen = [picture_hash(s.case(id).image) for s in stores for id in s.splits.train.ids]
     with atomic_path(packed_to / SEEN) as temporary, temporary.open("wb") as file:
         np.save(file, np.stack(seen))
-    write_text(packed_to / RUNS, json.dumps(runs) + "\n")
+    write_text(packed_to / PARTS, json.dumps(parts) + "\n")
     named = "; ".join(f"{name}: {LICENCES[name]}" for name in card.trained_on)
     changes = {
         "name": "base",
         "base": "base",
         "base_sha256": sha256_of_tensors(packed),
         "licence": f"teacher LiteMedSAM: Apache-2.0; images: {named}",
-        "calibration": None,  # one of the start would be of other weights
+        "calibration": None,  # one of a part would be of other weights
     }
     card.model_copy(update=changes).save(packed_to / "base.json")  # last: with it all is there
 
 
-def mean_of(runs: list[Path], start: Card) -> tuple[dict[str, Tensor], float]:
-    """Weights and mask threshold, each the mean over the best epochs of runs; OUT/start may be one of them.
+def bases_of(out: Path) -> dict[str, Path]:
+    """The bases packed in OUT, by the hash of their weights."""
+    return {Card.read(path).base_sha256: path.parent for path in sorted(out.glob("*/base.json"))}
+
+
+def mean_of(parts: list[Path], sets: tuple[str, ...]) -> tuple[dict[str, Tensor], float]:
+    """Weights and mask threshold, each the mean over the parts (of a run: its best epoch).
 
     Raises:
-        InputError: a run began with other weights, is not finished, knows other sets, or did not tune
-            what the others did.
+        InputError: a run is not finished, began with none of the bases beside it, has weights of its
+            own or was trained on further sets than `sets`.
     """
     cards, states = [], []
-    for run in runs:
-        name = "base" if (run / "base.json").is_file() else "adapter"
-        card = Card.read(run / f"{name}.json")
-        if card.base_sha256 != start.base_sha256:
-            raise InputError(run, "did not begin with OUT/start", "train it with --base OUT/start")
-        done, asked = epochs_of(run) or (0, 0)
-        if done < asked:
-            raise InputError(run, f"has {done} of {asked} epochs", "let its training finish")
-        if not set(card.trained_on) <= set(start.trained_on):
-            raise InputError(run, "was trained on further sets", "use those of OUT/start alone")
+    for part in parts:
+        card, state = whole(part)
+        if not set(card.trained_on) <= set(sets):
+            raise InputError(part, "was trained on further sets", f"use {', '.join(sets)} alone")
         cards.append(card)
-        state = read_state(run / f"{name}.safetensors")
-        states.append({key.removeprefix("model."): value for key, value in state.items()})
-    tuned = min(map(set, states), key=len)  # the start has what is never tuned, too
-    for run, state in zip(runs, states, strict=True):
-        if tuned - state.keys() or (run.name != "start" and state.keys() - tuned):
-            raise InputError(
-                run, "tuned other weights than the others", "use `samling adapt whole`"
-            )
-    means = {key: torch.stack([state[key].float() for state in states]).mean(0) for key in tuned}
+        states.append(state)
+    means = {
+        key: torch.stack([state[key].float() for state in states]).mean(0)
+        if value.is_floating_point()
+        else value
+        for key, value in states[0].items()
+    }
     return means, float(np.mean([card.mask_threshold for card in cards]))
+
+
+def whole(part: Path) -> tuple[Card, dict[str, Tensor]]:
+    """Card and every weight of a base or a run: what the run tuned, the rest from what it began with."""
+    if (part / "base.json").is_file():
+        return Card.read(part / "base.json"), read_state(part / "base.safetensors")
+    card = Card.read(part / "adapter.json")
+    began = bases_of(part.parent).get(card.base_sha256)
+    if began is None:
+        remedy = "train it with --base FOLDER, one that this script packed there"
+        raise InputError(part, f"did not begin with a base of {part.parent}", remedy)
+    done, asked = epochs_of(part) or (0, 0)
+    if done < asked:
+        raise InputError(part, f"has {done} of {asked} epochs", "let its training finish")
+    state = read_state(began / "base.safetensors")
+    tuned = read_state(part / "adapter.safetensors")
+    tuned = {key.removeprefix("model."): value for key, value in tuned.items()}
+    if tuned.keys() - state.keys():
+        raise InputError(part, "has weights that its base lacks", "use `samling adapt whole`")
+    return card, state | tuned
 
 
 def ship(out: Path) -> None:
@@ -149,24 +167,30 @@ def about(out: Path, card: Card) -> dict[str, Any]:
         }
         for path in measured(out)
     }
+    means = means_of(out, "packed")
+    parts = {part for found in means.values() for part in found}
+    runs = {part for part in parts if not (out / part / "base.json").is_file()}
     return {
         "data": sets,
         "recipe": settings(out / "base"),
         "environment": environment(out / "base"),
-        "mean_of": packed_runs(out / "packed"),
-        "finished_with": {
+        "means": means,
+        "runs": {
             run: {"recipe": settings(out / run), "environment": environment(out / run)}
-            for run in packed_runs(out / "packed")
-            if run != "start"
+            for run in sorted(runs)
         },
         "validation_dice": metrics,
     }
 
 
-def packed_runs(packed: Path) -> list[str]:
-    """The runs whose mean a packed base is; [] for the base as distilled."""
-    path = packed / RUNS
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+def means_of(out: Path, target: str) -> dict[str, list[str]]:
+    """Of a packed base, and of every mean among its parts: the parts, each as often as it counts."""
+    path = out / target / PARTS
+    parts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    found = {target: parts} if parts else {}
+    for part in dict.fromkeys(parts):
+        found |= means_of(out, part)
+    return found
 
 
 def settings(run: Path) -> Any:

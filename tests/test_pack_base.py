@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from samling.errors import InputError
@@ -37,16 +36,15 @@ def card(**changes) -> Card:
 
 
 def run(
-    folder: Path, value: float, kind: str = "adapter", epochs: int = 2, lacks: str = "", **changes
+    folder: Path, value: float, kind: str = "adapter", names: str = "wb", epochs: int = 2, **changes
 ) -> Path:
-    """A run of two epochs whose tensors all hold a value."""
+    """A base, or a run of two epochs, whose tensors all hold a value."""
     folder.mkdir()
     card(**changes).save(folder / f"{kind}.json")
     prefix = "model." if kind == "adapter" else ""
-    names = ["w", "b"] + ["fixed"] * (kind == "base")
-    tensors = {prefix + name: torch.full((3,), value) for name in names if name != lacks}
     from safetensors.torch import save_file
 
+    tensors = {prefix + name: torch.full((3,), value) for name in names}
     save_file(tensors, folder / f"{kind}.safetensors")
     if kind == "adapter":
         (folder / "config.yaml").write_text("training: {epochs: 2}\n")
@@ -55,28 +53,48 @@ def run(
     return folder
 
 
-def test_weights_and_threshold_are_means_and_what_is_never_tuned_stays_out(mean_of, tmp_path):
-    start = run(tmp_path / "start", 1.0, "base", mask_threshold=-0.25)
-    tuned = run(tmp_path / "tuned", 4.0, mask_threshold=0.5)
-    weights, threshold = mean_of([start, tuned], card())
-    assert weights.keys() == {"w", "b"} and threshold == 0.125
-    assert all(np.array_equal(weight.numpy(), [2.5] * 3) for weight in weights.values())
-    alone, threshold = mean_of([tuned], card())
-    assert alone["w"].tolist() == [4.0] * 3 and threshold == 0.5
+def values(weights) -> dict[str, float]:
+    return {name: weight.unique().item() for name, weight in weights.items()}
+
+
+def test_weights_and_threshold_are_means_and_what_a_run_left_is_its_bases(mean_of, tmp_path):
+    start = run(tmp_path / "start", 1.0, "base", "wbf", mask_threshold=-0.25)
+    every = run(tmp_path / "every", 4.0, names="wb", mask_threshold=0.5)
+    other = run(tmp_path / "half", 2.0, "base", "wbf", base_sha256="1" * 64)
+    some = run(tmp_path / "some", 8.0, names="b", base_sha256="1" * 64, mask_threshold=1.0)
+    weights, threshold = mean_of([start, every], ("a", "b"))
+    assert values(weights) == {"w": 2.5, "b": 2.5, "f": 1.0} and threshold == 0.125
+    weights, threshold = mean_of([start, other, some, some], ("a", "b"))
+    assert values(weights) == {"w": 1.75, "b": 4.75, "f": 1.75} and threshold == 0.4375
 
 
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"base_sha256": "1" * 64}, "did not begin with OUT/start"),
+        ({"base_sha256": "1" * 64}, "did not begin with a base of"),
         ({"epochs": 1}, "has 1 of 2 epochs"),
         ({"trained_on": ("a", "c")}, "further sets"),
-        ({"lacks": "b"}, "other weights than the others"),
+        ({"names": "wx"}, "weights that its base lacks"),
     ],
 )
 def test_what_may_not_be_averaged_is_refused_by_name(mean_of, tmp_path, changes, why):
+    run(tmp_path / "start", 1.0, "base", "wbf")
     whole, other = run(tmp_path / "whole", 1.0), run(tmp_path / "other", 2.0, **changes)
     for order in ([whole, other], [other, whole]):
         with pytest.raises(InputError, match=why) as refused:
-            mean_of(order, card())
-        assert ("other" in str(refused.value)) or "lacks" in changes
+            mean_of(order, ("a", "b"))
+        assert "other" in str(refused.value)
+
+
+def test_a_mean_of_means_names_all_its_parts(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from pack_base import means_of
+
+    for name, parts in (("packed", '["start", "half", "run", "run"]'), ("half", '["start", "x"]')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "parts.json").write_text(parts)
+    assert means_of(tmp_path, "packed") == {
+        "packed": ["start", "half", "run", "run"],
+        "half": ["start", "x"],
+    }
+    assert means_of(tmp_path, "run") == {}

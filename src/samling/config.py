@@ -88,7 +88,11 @@ PromptName = Literal["box", "points", "automatic"]
 class TrainingSection(Section):
     """What adapting and distilling share."""
 
-    prompts: tuple[PromptName, ...] = Field(default=("box", "points", "automatic"), min_length=1)
+    prompts: tuple[PromptName, ...] = Field(
+        default=("box", "points", "automatic"),
+        min_length=1,
+        description="kinds trained together; one named twice counts twice",
+    )
     zoom: float | None = Field(
         default=None,
         ge=1,

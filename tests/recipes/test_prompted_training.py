@@ -14,7 +14,12 @@ from samling.errors import InputError
 from samling.models.sam import Sam
 from samling.recipes import prompted_training
 from samling.recipes.build import trainee
-from samling.recipes.prompted_training import calibrate, read_training, run_training
+from samling.recipes.prompted_training import (
+    calibrate,
+    read_training,
+    run_training,
+    trained_prompts,
+)
 
 SIDE = 64
 
@@ -97,6 +102,20 @@ def test_terms_are_means_over_prompt_kinds(tmp_path):
     row = rows[0]["train"]
     assert set(row) == {"dice", "total"}
     assert row["total"] == pytest.approx(row["dice"])
+
+
+def test_a_kind_named_twice_counts_twice(tmp_path):
+    def dice(*kinds: str) -> float:
+        alone = {"focal": 0, "dice": 1, "mask_iou": 0, "boundary": 0, "presence": 0}
+        section = settings(prompts=list(kinds), loss=alone, batch_size=8)
+        rows, _ = train(start(), section, tmp_path / "-".join(kinds))
+        assert rows[0]["step"] == 1
+        return rows[0]["train"]["dice"]
+
+    without, box = dice("automatic"), dice("box")
+    assert dice("automatic", "automatic", "box") == pytest.approx((2 * without + box) / 3)
+    assert without != pytest.approx(box)
+    assert trained_prompts(("box", "box", "points")) == ("box", "points", "mask")
 
 
 def test_calibration_chooses_a_threshold_and_changes_no_weight(tmp_path):

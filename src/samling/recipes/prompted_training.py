@@ -159,7 +159,8 @@ def _few(store: Store, groups: int | None, seed: int) -> TrainSplit:
 
 def trained_prompts(names: tuple[str, ...]) -> tuple[str, ...]:
     """Prompt kinds of a card: training on points corrects with clicks and the mask before them."""
-    return (*names, "mask") if "points" in names else names
+    kinds = tuple(dict.fromkeys(names))
+    return (*kinds, "mask") if "points" in kinds else kinds
 
 
 def run_training(
