@@ -52,6 +52,23 @@ def test_outputs_stay_and_weights_are_bytes(encoder, capsys):
     assert 0 < error < 0.05
 
 
+def test_the_first_convolutions_may_stay_in_floats(encoder):
+    graph, weights = quantise(encoder, SQUARES, 1)
+    kept, eight = (rf'element_type="{kind}" shape="{shape}, ?3, ?3"' for kind, shape in (
+        ("i8", "16, ?1"), ("i8", "8, ?16")))  # fmt: skip
+    assert not re.search(kept.encode(), graph) and re.search(eight.encode(), graph)
+    image = {"image": SQUARES[:1, None]}
+    wanted = OpenVinoGraph(encoder, "float", 1, half=False).run(image)
+    errors = [
+        relative_error(
+            [*wanted.values()],
+            [*OpenVinoGraph(g, "8", 1, half=False, weights=w).run(image).values()],
+        )
+        for g, w in (quantise(encoder, SQUARES), (graph, weights), quantise(encoder, SQUARES, 2))
+    ]
+    assert errors[2] < min(errors[:2])
+
+
 def test_nothing_is_told_to_anybody():
     """NNCF would report its use over the network; under pytest it never does, so in another process."""
     code = (

@@ -113,6 +113,24 @@ def test_eight_bits_for_openvino_keep_the_masks(tmp_path, tiny_store, monkeypatc
         load(out, "onnxruntime")
 
 
+def test_openvino_keeps_first_convolutions_in_floats_where_dice_asks_for_it(
+    tiny_store, monkeypatch
+):
+    from samling.export import openvino_int8
+    from samling.inference.bundle import Bundle
+    from samling.recipes import export_int8
+    from samling.recipes.build import load_base
+
+    bundle = Bundle(b"", b"", load_base("base").card)
+    monkeypatch.setattr(export_int8, "slim", lambda graph, **_: graph)
+    dice = iter([0.90, 0.80, 0.897])  # in floats, all in 8 bits, all but the stem
+    monkeypatch.setattr(export_int8, "_scores", lambda *_: {"auto": next(dice)})
+    monkeypatch.setattr(openvino_int8, "quantise", lambda *given: (b"%d" % given[2], b"w"))
+    small, cost = export_int8.in_eight_bits(bundle, [tiny_store], 0.5, print, "openvino")
+    assert small.encoder == b"2"
+    assert "but for its first 2 convolutions" in cost and "auto -0.30" in cost
+
+
 def _store(path, train, val):
     """A store of flat pictures; `val` tells for each case whether it is labelled."""
     from samling.data.case import Case

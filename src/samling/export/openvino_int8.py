@@ -19,12 +19,15 @@ from numpy.typing import NDArray
 from samling.errors import InputError
 
 
-def quantise(encoder: bytes, squares: NDArray[np.float32]) -> tuple[bytes, bytes]:
+def quantise(
+    encoder: bytes, squares: NDArray[np.float32], in_float: int = 0
+) -> tuple[bytes, bytes]:
     """Graph (XML) and weights (half floats and bytes) of the encoder with 8-bit layers.
 
     Args:
         encoder: ONNX, one input `image` (1, 1 | 3, S, S).
         squares: (N, S, S) or (N, 3, S, S) calibration images in [0, 1], as the model sees them.
+        in_float: so many of the first convolutions stay in floats, where outliers are largest.
 
     Raises:
         InputError: OpenVINO or NNCF is not installed.
@@ -35,14 +38,22 @@ def quantise(encoder: bytes, squares: NDArray[np.float32]) -> tuple[bytes, bytes
         import openvino
 
         batches = [{"image": one[None, None] if one.ndim == 2 else one[None]} for one in squares]
+        model = openvino.Core().read_model(encoder)
+        convolutions = [
+            node.get_friendly_name()
+            for node in model.get_ordered_ops()
+            if node.get_type_name() in ("Convolution", "GroupConvolution")
+        ]
         made = nncf.quantize(
-            openvino.Core().read_model(encoder),
+            model,
             nncf.Dataset(batches),
             preset=nncf.QuantizationPreset.MIXED,
             model_type=nncf.ModelType.TRANSFORMER,
             subset_size=len(batches),
             # attention's biases are looked up in tables: constants, which it takes for weights
-            ignored_scope=nncf.IgnoredScope(types=["Gather"], validate=False),
+            ignored_scope=nncf.IgnoredScope(
+                types=["Gather"], names=convolutions[:in_float], validate=False
+            ),
         )
         with tempfile.TemporaryDirectory() as folder:
             graph = Path(folder) / "encoder.xml"

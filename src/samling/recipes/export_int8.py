@@ -27,6 +27,9 @@ CALIBRATION_IMAGES, VALIDATION_IMAGES, PROBES = 48, 120, 4
 LIMITS = (0.1, 0.03, 0.01, 0.003)
 """Layers that alone change the encoder's outputs by more stay in float; the next if Dice falls too far."""
 
+IN_FLOAT = (0, 2, 8)
+"""First convolutions that stay in float for OpenVINO (of TinyViT: none, the stem, up to its attention)."""
+
 Report = Callable[[str], None]
 
 
@@ -89,8 +92,12 @@ def _for_onnxruntime(
 def _for_openvino(
     bundle: Bundle, squares: NDArray[np.float32], report: Report
 ) -> Iterator[tuple[Bundle, str]]:
+    """The whole encoder, then with more of its first convolutions in floats, and in words how many."""
     report(f"setting the ranges of 8 bits on {len(squares)} images")
-    yield _with(bundle, *openvino_int8.quantise(bundle.encoder, squares)), "the encoder in 8 bits"
+    for count in IN_FLOAT:
+        made = _with(bundle, *openvino_int8.quantise(bundle.encoder, squares, count))
+        kept = f" but for its first {count} convolutions" if count else ""
+        yield made, f"the encoder in 8 bits{kept}"
 
 
 def _with(bundle: Bundle, encoder: bytes, weights: bytes = b"") -> Bundle:
