@@ -13,7 +13,7 @@ onnx = pytest.importorskip("onnx", reason="needs samling[export]")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from samling.export.int8 import relative_error  # noqa: E402
-from samling.export.openvino_int8 import quantise  # noqa: E402
+from samling.export.openvino_int8 import convolutions, quantise  # noqa: E402
 from samling.inference.openvino_graph import OpenVinoGraph  # noqa: E402
 
 RNG = np.random.default_rng(0)
@@ -52,21 +52,25 @@ def test_outputs_stay_and_weights_are_bytes(encoder, capsys):
     assert 0 < error < 0.05
 
 
-def test_the_first_convolutions_may_stay_in_floats(encoder):
-    graph, weights = quantise(encoder, SQUARES, 1)
-    kept, eight = (rf'element_type="{kind}" shape="{shape}, ?3, ?3"' for kind, shape in (
-        ("i8", "16, ?1"), ("i8", "8, ?16")))  # fmt: skip
-    assert not re.search(kept.encode(), graph) and re.search(eight.encode(), graph)
-    image = {"image": SQUARES[:1, None]}
-    wanted = OpenVinoGraph(encoder, "float", 1, half=False).run(image)
-    errors = [
-        relative_error(
-            [*wanted.values()],
-            [*OpenVinoGraph(g, "8", 1, half=False, weights=w).run(image).values()],
-        )
-        for g, w in (quantise(encoder, SQUARES), (graph, weights), quantise(encoder, SQUARES, 2))
-    ]
-    assert errors[2] < min(errors[:2])
+def test_convolutions_that_are_named_stay_in_floats(encoder):
+    first, second = convolutions(encoder)
+    wanted = OpenVinoGraph(encoder, "float", 1, half=False).run({"image": SQUARES[:1, None]})
+
+    def error(in_float):
+        graph, weights = quantise(encoder, SQUARES, in_float)
+        eight = [
+            re.search(rf'element_type="i8" shape="{shape}, ?3, ?3"'.encode(), graph) is not None
+            for shape in ("16, ?1", "8, ?16")
+        ]
+        run = OpenVinoGraph(graph, "8 bits", 1, half=False, weights=weights).run
+        found = run({"image": SQUARES[:1, None]})
+        return eight, relative_error([*wanted.values()], [*found.values()])
+
+    assert error([])[0] == [True, True]
+    assert error([first])[0] == [False, True]
+    assert error([second])[0] == [True, False]
+    eight, left = error([first, second])
+    assert eight == [False, False] and left < 1e-3
 
 
 def test_nothing_is_told_to_anybody():

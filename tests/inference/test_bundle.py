@@ -109,6 +109,20 @@ def test_damaged_zips_are_refused(tmp_path, parts):
         read_bundle(tmp_path / "flipped.zip")
 
 
+def test_cards_of_the_first_schema_are_read_unless_clahe_did_nothing_then(tmp_path, parts):
+    first = parts[CARD].replace(b'"schema_version":2', b'"schema_version":1')
+    now = read_bundle(write_folder(tmp_path / "now", parts))
+    assert read_bundle(write_folder(tmp_path / "first", parts | {CARD: first})).card == now.card
+    for card, readable in ((parts[CARD], True), (first, False)):
+        card = card.replace(b'"clahe":null', b'"clahe":2.0')
+        folder = write_folder(tmp_path / str(readable), parts | {CARD: card})
+        if readable:
+            assert read_bundle(folder).card.clahe == 2
+            continue
+        with pytest.raises(InputError, match="CLAHE did next to nothing, so train it again"):
+            read_bundle(folder)
+
+
 def test_incomplete_folders_and_wrong_cards_are_refused(tmp_path, parts):
     missing = write_folder(tmp_path / "m", {ENCODER: b"x", CARD: parts[CARD]})
     with pytest.raises(InputError, match=r"decoder\.onnx is missing"):
@@ -119,7 +133,7 @@ def test_incomplete_folders_and_wrong_cards_are_refused(tmp_path, parts):
             b"{",
             b"[]",
             b'{"name": "x"}',
-            parts[CARD].replace(b'"schema_version":1', b'"schema_version":2'),
+            parts[CARD].replace(b'"schema_version":2', b'"schema_version":3'),
         )
     ):
         folder = write_folder(tmp_path / str(number), parts | {CARD: card})

@@ -125,9 +125,16 @@ def test_openvino_keeps_first_convolutions_in_floats_where_dice_asks_for_it(
     monkeypatch.setattr(export_int8, "slim", lambda graph, **_: graph)
     dice = iter([0.90, 0.80, 0.897])  # in floats, all in 8 bits, all but the stem
     monkeypatch.setattr(export_int8, "_scores", lambda *_: {"auto": next(dice)})
-    monkeypatch.setattr(openvino_int8, "quantise", lambda *given: (b"%d" % given[2], b"w"))
+    monkeypatch.setattr(openvino_int8, "convolutions", lambda _: ["stem 1", "stem 2", "block 1"])
+    tried = []
+
+    def quantise(_, __, in_float):
+        tried.append(in_float)
+        return b"graph", b"weights"
+
+    monkeypatch.setattr(openvino_int8, "quantise", quantise)
     small, cost = export_int8.in_eight_bits(bundle, [tiny_store], 0.5, print, "openvino")
-    assert small.encoder == b"2"
+    assert small.weights == b"weights" and tried == [[], ["stem 1", "stem 2"]]
     assert "but for its first 2 convolutions" in cost and "auto -0.30" in cost
 
 

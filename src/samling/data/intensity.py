@@ -31,7 +31,8 @@ class Intensity:
         window: centre and width in Hounsfield units; values are clipped to it and it becomes [0, 1].
             None: the image's own minimum and maximum become [0, 1].
         clahe: clip limit of contrast-limited adaptive histogram equalisation on 8 x 8 tiles
-            (Zuiderveld 1994) with 256 grey levels, 1 (hardly any change) to about 4.
+            (Zuiderveld 1994), 1 (hardly any change) to about 4. It sees 256 grey levels, so a CT
+            wants a window with it; images under 128 px have tiles of so few pixels that limits below 4 are hardly told apart.
     """
 
     window: tuple[float, float] | None = None

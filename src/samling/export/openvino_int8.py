@@ -9,7 +9,7 @@ import io
 import logging
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
@@ -20,14 +20,14 @@ from samling.errors import InputError
 
 
 def quantise(
-    encoder: bytes, squares: NDArray[np.float32], in_float: int = 0
+    encoder: bytes, squares: NDArray[np.float32], in_float: Sequence[str] = ()
 ) -> tuple[bytes, bytes]:
     """Graph (XML) and weights (half floats and bytes) of the encoder with 8-bit layers.
 
     Args:
         encoder: ONNX, one input `image` (1, 1 | 3, S, S).
         squares: (N, S, S) or (N, 3, S, S) calibration images in [0, 1], as the model sees them.
-        in_float: so many of the first convolutions stay in floats, where outliers are largest.
+        in_float: names of convolutions that stay in floats, see `convolutions`.
 
     Raises:
         InputError: OpenVINO or NNCF is not installed.
@@ -38,27 +38,31 @@ def quantise(
         import openvino
 
         batches = [{"image": one[None, None] if one.ndim == 2 else one[None]} for one in squares]
-        model = openvino.Core().read_model(encoder)
-        convolutions = [
-            node.get_friendly_name()
-            for node in model.get_ordered_ops()
-            if node.get_type_name() in ("Convolution", "GroupConvolution")
-        ]
         made = nncf.quantize(
-            model,
+            openvino.Core().read_model(encoder),
             nncf.Dataset(batches),
             preset=nncf.QuantizationPreset.MIXED,
             model_type=nncf.ModelType.TRANSFORMER,
             subset_size=len(batches),
             # attention's biases are looked up in tables: constants, which it takes for weights
-            ignored_scope=nncf.IgnoredScope(
-                types=["Gather"], names=convolutions[:in_float], validate=False
-            ),
+            ignored_scope=nncf.IgnoredScope(types=["Gather"], names=list(in_float), validate=False),
         )
         with tempfile.TemporaryDirectory() as folder:
             graph = Path(folder) / "encoder.xml"
             openvino.save_model(made, graph)
             return graph.read_bytes(), graph.with_suffix(".bin").read_bytes()
+
+
+def convolutions(encoder: bytes) -> list[str]:
+    """Names of an encoder's convolutions as OpenVINO reads it, those near the image first."""
+    check_installed()
+    import openvino
+
+    return [
+        node.get_friendly_name()
+        for node in openvino.Core().read_model(encoder).get_ordered_ops()
+        if node.get_type_name() in ("Convolution", "GroupConvolution")
+    ]
 
 
 def check_installed() -> None:

@@ -1,9 +1,9 @@
 """Card: what a model is and how it must be fed, saved as JSON beside its weights."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from samling.atomic import write_text
 from samling.data.intensity import Intensity
@@ -22,7 +22,7 @@ class Card(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     name: str
     base: str = Field(description="name of the frozen base the weights belong to")
     base_sha256: str = Field(description="hash of that base's weights, see models/weights.py")
@@ -85,6 +85,16 @@ class Card(BaseModel):
     network: dict[str, int | str | bool] | None = Field(
         default=None, description="trained from scratch: see models/networks/network.py"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_schema(cls, content: Any) -> Any:
+        """Version 1 is read, unless it asks for CLAHE: that did next to nothing then."""
+        if not isinstance(content, dict) or content.get("schema_version") != 1:
+            return content
+        if content.get("clahe"):
+            raise ValueError("it was trained when CLAHE did next to nothing, so train it again")
+        return content | {"schema_version": 2}
 
     @property
     def answers(self) -> int:

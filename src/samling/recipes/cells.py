@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from samling.data.splits import TestSplit, ValSplit
     from samling.data.store import Store
 
-SCHEMA = 4
+SCHEMA = 5
 """Raise it when a metric, a protocol or a baseline changes: then every cell is measured again."""
 CARD = {"name", "base", "prompts", "licence"}
 """What a page says of a model, beside its training sets and the hash of its base."""

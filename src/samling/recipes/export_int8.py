@@ -28,7 +28,8 @@ LIMITS = (0.1, 0.03, 0.01, 0.003)
 """Layers that alone change the encoder's outputs by more stay in float; the next if Dice falls too far."""
 
 IN_FLOAT = (0, 2, 8)
-"""First convolutions that stay in float for OpenVINO (of TinyViT: none, the stem, up to its attention)."""
+"""First convolutions that stay in float for OpenVINO: none, the stem of a TinyViT, all before the base's
+first attention. The next if Dice falls too far."""
 
 Report = Callable[[str], None]
 
@@ -94,8 +95,9 @@ def _for_openvino(
 ) -> Iterator[tuple[Bundle, str]]:
     """The whole encoder, then with more of its first convolutions in floats, and in words how many."""
     report(f"setting the ranges of 8 bits on {len(squares)} images")
-    for count in IN_FLOAT:
-        made = _with(bundle, *openvino_int8.quantise(bundle.encoder, squares, count))
+    first = openvino_int8.convolutions(bundle.encoder)
+    for count in sorted({min(count, len(first)) for count in IN_FLOAT}):
+        made = _with(bundle, *openvino_int8.quantise(bundle.encoder, squares, first[:count]))
         kept = f" but for its first {count} convolutions" if count else ""
         yield made, f"the encoder in 8 bits{kept}"
 
