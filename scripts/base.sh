@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The base that comes with samling and every figure of docs/results/base.md. Resumable: run it again.
-#   scripts/base.sh FOLDER_OF_SETS OUT        about two hours and a half on 2 CPU cores
+# The base that comes with samling and the first two tables of docs/results/base.md; it names the commands of the others.
+# Resumable: run it again. One training made anew: remove what was made of it, too (half and decoder of boxes, packed of all).
+#   scripts/base.sh FOLDER_OF_SETS OUT        some three hours on 2 CPU cores
 # What is measured is what ships: the packed, 16-bit weights. `python scripts/pack_base.py OUT --ship` puts them in place,
 # `python scripts/calibrate_base.py OUT/calibration OUT/stores/{...}.h5` (the trained sets) adds how sure it is.
 set -euo pipefail
@@ -20,15 +21,15 @@ for set in $trained $unseen; do
 done
 # shellcheck disable=SC2046
 samling distill base $(stores_of $trained) --teacher litemedsam --out "$out/base"
-[ -f "$out/start/base.json" ] || python "$here/pack_base.py" "$out" start
+[ -f "$out/start/parts.json" ] || python "$here/pack_base.py" "$out" start
 # shellcheck disable=SC2046
 samling adapt whole $(stores_of $trained) --base "$out/start" --out "$out/boxes" \
   training.prompts='[box]' training.epochs=20 training.augment.zoom_chance=0
-[ -f "$out/half/base.json" ] || python "$here/pack_base.py" "$out" half start boxes
+[ -f "$out/half/parts.json" ] || python "$here/pack_base.py" "$out" half start boxes
 # shellcheck disable=SC2046
 samling adapt whole $(stores_of $trained) --base "$out/half" --out "$out/decoder" train_encoder=false \
   training.prompts='[box,box,points,automatic]' training.epochs=8 training.augment.zoom_chance=0.1
-[ -f "$out/packed/base.json" ] || python "$here/pack_base.py" "$out" packed start half decoder decoder
+[ -f "$out/packed/parts.json" ] || python "$here/pack_base.py" "$out" packed start half decoder decoder
 # shellcheck disable=SC2046
 samling distill base $(stores_of $kept) --teacher litemedsam --out "$out/left-out" \
   embedding.epochs=3 decoder.epochs=6

@@ -53,13 +53,12 @@ def pack(out: Path, target: str, parts: list[str]) -> None:
     """
     packed_to = out / target
     packed_to.mkdir(exist_ok=True)
-    first = out / ("start" if parts else "base")
-    card = Card.read(first / "base.json")
+    card = Card.read(out / ("start" if parts else "base") / "base.json")
     if parts:
         state, threshold = mean_of([out / part for part in parts], card.trained_on)
         card = card.model_copy(update={"mask_threshold": threshold})
     else:
-        state = read_state(first / "base.safetensors")
+        state = read_state(out / "base" / "base.safetensors")
     packed = {
         key: value.half() if value.is_floating_point() else value for key, value in state.items()
     }
@@ -69,7 +68,6 @@ def pack(out: Path, target: str, parts: list[str]) -> None:
     seen = [picture_hash(s.case(id).image) for s in stores for id in s.splits.train.ids]
     with atomic_path(packed_to / SEEN) as temporary, temporary.open("wb") as file:
         np.save(file, np.stack(seen))
-    write_text(packed_to / PARTS, json.dumps(parts) + "\n")
     named = "; ".join(f"{name}: {LICENCES[name]}" for name in card.trained_on)
     changes = {
         "name": "base",
@@ -78,7 +76,8 @@ def pack(out: Path, target: str, parts: list[str]) -> None:
         "licence": f"teacher LiteMedSAM: Apache-2.0; images: {named}",
         "calibration": None,  # one of a part would be of other weights
     }
-    card.model_copy(update=changes).save(packed_to / "base.json")  # last: with it all is there
+    card.model_copy(update=changes).save(packed_to / "base.json")
+    write_text(packed_to / PARTS, json.dumps(parts) + "\n")  # last: with it all is there
 
 
 def bases_of(out: Path) -> dict[str, Path]:
@@ -90,14 +89,16 @@ def mean_of(parts: list[Path], sets: tuple[str, ...]) -> tuple[dict[str, Tensor]
     """Weights and mask threshold, each the mean over the parts (of a run: its best epoch).
 
     Raises:
-        InputError: a run is not finished, began with none of the bases beside it, has weights of its
-            own or was trained on further sets than `sets`.
+        InputError: a run is not finished, began with none of the bases beside it or has weights of its
+            own; a part was trained on further sets than `sets`, or is of another architecture.
     """
     cards, states = [], []
     for part in parts:
         card, state = whole(part)
         if not set(card.trained_on) <= set(sets):
             raise InputError(part, "was trained on further sets", f"use {', '.join(sets)} alone")
+        if states and state.keys() != states[0].keys():
+            raise InputError(part, f"has other weights than {parts[0]}", "use bases of one recipe")
         cards.append(card)
         states.append(state)
     means = {
@@ -118,8 +119,8 @@ def whole(part: Path) -> tuple[Card, dict[str, Tensor]]:
     if began is None:
         remedy = "train it with --base FOLDER, one that this script packed there"
         raise InputError(part, f"did not begin with a base of {part.parent}", remedy)
-    done, asked = epochs_of(part) or (0, 0)
-    if done < asked:
+    done, asked = epochs_of(part) or (0, "?")
+    if done != asked:
         raise InputError(part, f"has {done} of {asked} epochs", "let its training finish")
     state = read_state(began / "base.safetensors")
     tuned = read_state(part / "adapter.safetensors")

@@ -86,6 +86,24 @@ def test_what_may_not_be_averaged_is_refused_by_name(mean_of, tmp_path, changes,
         assert "other" in str(refused.value)
 
 
+def test_parts_of_other_architectures_are_refused(mean_of, tmp_path):
+    start, other = (
+        run(tmp_path / name, 1.0, "base", names)
+        for name, names in (("start", "wbf"), ("other", "wb"))
+    )
+    for order in ([start, other], [other, start]):
+        with pytest.raises(InputError, match="has other weights than"):
+            mean_of(order, ("a", "b"))
+
+
+def test_a_run_whose_epochs_are_not_known_is_refused(mean_of, tmp_path):
+    run(tmp_path / "start", 1.0, "base", "wbf")
+    unknown = run(tmp_path / "unknown", 1.0)
+    (unknown / "metrics.jsonl").unlink()
+    with pytest.raises(InputError, match="unknown: has 0 of"):
+        mean_of([unknown], ("a", "b"))
+
+
 def test_a_mean_of_means_names_all_its_parts(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(SCRIPTS))
     from pack_base import means_of

@@ -32,7 +32,8 @@ class Intensity:
             None: the image's own minimum and maximum become [0, 1].
         clahe: clip limit of contrast-limited adaptive histogram equalisation on 8 x 8 tiles
             (Zuiderveld 1994), 1 (hardly any change) to about 4. It sees 256 grey levels, so a CT
-            wants a window with it; images under 128 px have tiles of so few pixels that limits below 4 are hardly told apart.
+            wants a window with it. Images under 128 px have tiles of so few pixels that limits
+            below 4 are hardly told apart.
     """
 
     window: tuple[float, float] | None = None
