@@ -19,20 +19,29 @@ samling fetch litemedsam
 for set in $trained $unseen; do
   [ -f "$out/stores/$set.h5" ] || samling prepare "$data/$set" --as folder -o "$out/stores/$set.h5"
 done
-# shellcheck disable=SC2046
-samling distill base $(stores_of $trained) --teacher litemedsam --out "$out/base"
-[ -f "$out/start/parts.json" ] || python "$here/pack_base.py" "$out" start
-# shellcheck disable=SC2046
-samling adapt whole $(stores_of $trained) --base "$out/start" --out "$out/boxes" \
-  training.prompts='[box]' training.epochs=20 training.augment.zoom_chance=0
-[ -f "$out/half/parts.json" ] || python "$here/pack_base.py" "$out" half start boxes
-# shellcheck disable=SC2046
-samling adapt whole $(stores_of $trained) --base "$out/half" --out "$out/decoder" train_encoder=false \
-  training.prompts='[box,box,points,automatic]' training.epochs=8 training.augment.zoom_chance=0.1
-[ -f "$out/packed/parts.json" ] || python "$here/pack_base.py" "$out" packed start half decoder decoder
-# shellcheck disable=SC2046
-samling distill base $(stores_of $kept) --teacher litemedsam --out "$out/left-out" \
-  embedding.epochs=3 decoder.epochs=6
+
+make_base() { # folder, sets ...: the base of these sets, FOLDER/packed
+  local into=$1 stores
+  shift
+  stores=$(stores_of "$@")
+  # shellcheck disable=SC2086
+  {
+    samling distill base $stores --teacher litemedsam --out "$into/base"
+    [ -f "$into/start/parts.json" ] || python "$here/pack_base.py" "$into" start
+    samling adapt whole $stores --base "$into/start" --out "$into/boxes" \
+      training.prompts='[box]' training.epochs=20 training.augment.zoom_chance=0
+    [ -f "$into/half/parts.json" ] || python "$here/pack_base.py" "$into" half start boxes
+    samling adapt whole $stores --base "$into/half" --out "$into/decoder" train_encoder=false \
+      training.prompts='[box,box,points,automatic]' training.epochs=8 training.augment.zoom_chance=0.1
+    [ -f "$into/packed/parts.json" ] || python "$here/pack_base.py" "$into" packed start half decoder decoder
+  }
+}
+# shellcheck disable=SC2086
+make_base "$out" $trained
+mkdir -p "$out/left-out"
+ln -sfn ../stores "$out/left-out/stores"
+# shellcheck disable=SC2086
+make_base "$out/left-out" $kept
 
 measure() { # model, name, protocols, sets ...
   local model=$1 name=$2 protocols=$3
@@ -46,6 +55,6 @@ measure() { # model, name, protocols, sets ...
 {
   measure "$out/packed" base box,jitter10,point1,auto $trained $unseen
   measure litemedsam litemedsam box,jitter10 $trained $unseen
-  measure "$out/left-out" left-out box,jitter10,point1,auto $left_out
+  measure "$out/left-out/packed" left-out box,jitter10,point1,auto $left_out
 }
 python "$here/base_table.py" "$out"

@@ -56,7 +56,8 @@ What to know before trusting a number:
 - The cases are few: {cases}. The intervals say it.
 - These slices are 8-bit pictures, so the recipe's window is off; CLAHE is on. Many of MSD's slices are
   called mirrored or flipped by their source.
-- The base has seen the training patients of both sets (not those measured here).
+- The base has seen MSD's training patients (not those measured here) and nothing of 3D-IRCADb-01. The
+  models adapted here have seen the training patients of both.
 - Two slices of patient 17 of 3D-IRCADb-01 are training slices: his whole scan is no test.
 - Tumours are labelled for patient 17 alone, so training and validation slices are his. Blocks of slices
   leak less than single slices; both leak. Their difference is what a split by slice is worth.

@@ -23,7 +23,7 @@ from samling.prompts.frame import Frame
 from samling.prompts.prompt import Prompt
 from samling.prompts.sampling import deepest_point
 
-HELP_BELOW = 0.7
+HELP_BELOW = 0.8
 """Confidence below which a frame asks for help."""
 GROWTH = 0.02
 """A box is widened by this share of its sides before it is used on the next frame, at least 1 px."""
