@@ -1,27 +1,34 @@
 """scripts/pack_base.py: what ships is the mean of what was trained, and of nothing else."""
 
+import json
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from samling.errors import InputError
 from samling.inference.card import Card
+from samling.inference.expectation import Calibration
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("h5py")
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 START = "0" * 64
+CALIBRATION = Calibration(level=0.9, temperature=1.0, store="s", split_hash="h", curves={})
 
 
 @pytest.fixture
-def mean_of(monkeypatch):
+def script(monkeypatch):
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    from pack_base import mean_of
-
-    yield mean_of
+    yield import_module("pack_base")
     for name in ("pack_base", "lg_medseg_table"):
         sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def mean_of(script):
+    return script.mean_of
 
 
 def card(**changes) -> Card:
@@ -104,15 +111,69 @@ def test_a_run_whose_epochs_are_not_known_is_refused(mean_of, tmp_path):
         mean_of([unknown], ("a", "b"))
 
 
-def test_a_mean_of_means_names_all_its_parts(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    from pack_base import means_of
-
+def test_a_mean_of_means_names_all_its_parts(script, tmp_path):
     for name, parts in (("packed", '["start", "half", "run", "run"]'), ("half", '["start", "x"]')):
         (tmp_path / name).mkdir()
         (tmp_path / name / "parts.json").write_text(parts)
-    assert means_of(tmp_path, "packed") == {
+    assert script.means_of(tmp_path, "packed") == {
         "packed": ["start", "half", "run", "run"],
         "half": ["start", "x"],
     }
-    assert means_of(tmp_path, "run") == {}
+    assert script.means_of(tmp_path, "run") == {}
+
+
+@pytest.fixture
+def distilled(tiny_store, tmp_path):
+    """OUT with a base as distilled on one set, and a run on what is packed of it."""
+    (tmp_path / "stores").mkdir()
+    (tmp_path / "stores" / "nerve_usgra.h5").symlink_to(tiny_store)
+    base = run(tmp_path / "base", 1.0, "base", trained_on=("nerve_usgra",), calibration=CALIBRATION)
+    (base / "config.yaml").write_text("name: base\n")
+    (base / "environment.json").write_text('{"python": "3", "stores": ["/home/me/x.h5"]}')
+    return tmp_path
+
+
+def test_what_is_packed_is_16_bit_unfitted_and_knows_its_images(script, distilled, tiny_store):
+    from safetensors.torch import load_file
+
+    from samling.data.store import Store
+
+    script.pack(distilled, "start", [])
+    start = Card.read(distilled / "start" / "base.json")
+    changes = {"base_sha256": start.base_sha256, "trained_on": ("nerve_usgra",)}
+    run(distilled / "boxes", 2.0, mask_threshold=1.0, **changes)
+    script.pack(distilled, "packed", ["start", "boxes", "boxes"])
+    weights = load_file(distilled / "packed" / "base.safetensors")
+    assert {str(weight.dtype) for weight in weights.values()} == {"torch.float16"}
+    assert values(weights) == pytest.approx({"w": 5 / 3, "b": 5 / 3}, abs=1e-3)
+    packed = Card.read(distilled / "packed" / "base.json")
+    assert packed.base_sha256 == script.sha256_of_tensors(weights) != start.base_sha256
+    assert packed.calibration is None and packed.mask_threshold == pytest.approx(2 / 3)
+    assert "nerve_usgra: CC BY 4.0" in packed.licence
+    images = len(Store.open(tiny_store).splits.train.ids)
+    assert len(script.np.load(distilled / "packed" / "seen.npy")) == images
+
+
+def test_what_ships_says_of_what_it_was_made_and_was_measured(
+    script, distilled, tmp_path, monkeypatch
+):
+    script.pack(distilled, "start", [])
+    script.pack(distilled, "packed", ["start"])
+    monkeypatch.setattr(script, "TARGET", tmp_path / "weights")
+    (tmp_path / "weights").mkdir()
+    result = distilled / "val" / "base" / "nerve_usgra" / "results.json"
+    result.parent.mkdir(parents=True)
+    result.write_text('{"model": {"base_sha256": "other"}}')
+    with pytest.raises(InputError, match="is of other weights than OUT/packed"):
+        script.ship(distilled)
+    assert not list((tmp_path / "weights").iterdir())
+    sha = Card.read(distilled / "packed" / "base.json").base_sha256
+    box = {"method": "base", "protocol": "box", "dice": {"mean": 0.9}}
+    scores = {"method": "base", "scores": [box, box | {"protocol": "auto", "dice": None}]}
+    result.write_text(json.dumps({"model": {"base_sha256": sha}} | scores))
+    script.ship(distilled)
+    about = json.loads((tmp_path / "weights" / "about.json").read_text())
+    assert about["means"] == {"packed": ["start"]} and about["runs"] == {}
+    assert about["environment"] == {"python": "3"}  # where the stores lay is nobody's business
+    assert about["validation_dice"] == {"nerve_usgra": {"box": {"mean": 0.9}}}
+    assert Card.read(tmp_path / "weights" / "base.json").base_sha256 == sha
