@@ -12,6 +12,7 @@ from samling.inference.bundle import (
     is_bundle,
     read_bundle,
 )
+from samling.inference.card import Card
 
 
 @pytest.fixture
@@ -119,8 +120,10 @@ def test_cards_of_the_first_schema_are_read_unless_clahe_did_nothing_then(tmp_pa
         if readable:
             assert read_bundle(folder).card.clahe == 2
             continue
-        with pytest.raises(InputError, match="CLAHE did next to nothing, so train it again"):
-            read_bundle(folder)
+        said = r"card\.json: was trained when CLAHE did next to nothing\. Remedy: train it again"
+        for read, path in ((read_bundle, folder), (Card.read, folder / CARD)):
+            with pytest.raises(InputError, match=said):
+                read(path)
 
 
 def test_incomplete_folders_and_wrong_cards_are_refused(tmp_path, parts):

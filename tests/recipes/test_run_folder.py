@@ -1,6 +1,7 @@
 """The run folder: written first, checked when resuming."""
 
 import json
+from contextlib import nullcontext
 
 import pytest
 
@@ -67,6 +68,17 @@ def test_other_settings_data_or_base_are_refused(tmp_path, settings, store, tiny
             open_run(tmp_path, *arguments)
         assert f"({other}" in str(e.value)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_run_that_was_trained_without_the_clahe_it_asked_for_is_not_gone_on_with(
+    tmp_path, settings, store
+):
+    open_run(tmp_path, settings, [store], BASE)
+    told = BASE.model_dump() | {"schema_version": 1}
+    for clahe, refused in ((None, False), (2.0, True)):
+        (tmp_path / "adapter.json").write_text(json.dumps(told | {"clahe": clahe}))
+        with pytest.raises(InputError, match="adapter.json: was") if refused else nullcontext():
+            open_run(tmp_path, settings, [store], BASE)
 
 
 def test_a_run_of_before_names_what_it_did_not_know(tmp_path, settings, store):

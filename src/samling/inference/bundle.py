@@ -8,8 +8,6 @@ from collections.abc import Container
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
 from samling.errors import InputError
 from samling.inference.card import Card
 
@@ -61,7 +59,7 @@ def read_bundle(path: str | Path) -> Bundle:
     """
     path = Path(path)
     parts = _from_folder(path) if path.is_dir() else _from_zip(path)
-    card = _card(path, parts[CARD])
+    card = Card.parse(path / CARD, parts[CARD])
     if OPENVINO_ENCODER in parts:
         if not parts[OPENVINO_WEIGHTS]:
             raise InputError(path, f"holds an empty {OPENVINO_WEIGHTS}", "export it again")
@@ -74,18 +72,6 @@ def _wanted(there: Container[str]) -> tuple[str, ...]:
     if OPENVINO_ENCODER in there:
         return OPENVINO_ENCODER, OPENVINO_WEIGHTS, DECODER, CARD
     return ENCODER, DECODER, CARD
-
-
-def _card(path: Path, content: bytes) -> Card:
-    try:
-        return Card.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "JSON"
-        problem = f"is not a samling model card ({field}: {first['msg']})"
-        raise InputError(
-            path / CARD, problem, "export again with this version of samling"
-        ) from None
 
 
 def _from_folder(path: Path) -> dict[str, bytes]:

@@ -1,9 +1,10 @@
 """Card: what a model is and how it must be fed, saved as JSON beside its weights."""
 
+import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from samling.atomic import write_text
 from samling.data.intensity import Intensity
@@ -86,16 +87,6 @@ class Card(BaseModel):
         default=None, description="trained from scratch: see models/networks/network.py"
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _first_schema(cls, content: Any) -> Any:
-        """Version 1 is read, unless it asks for CLAHE: that did next to nothing then."""
-        if not isinstance(content, dict) or content.get("schema_version") != 1:
-            return content
-        if content.get("clahe"):
-            raise ValueError("it was trained when CLAHE did next to nothing, so train it again")
-        return content | {"schema_version": 2}
-
     @property
     def answers(self) -> int:
         """How many masks automatic mode gives."""
@@ -130,18 +121,31 @@ class Card(BaseModel):
         """
         path = Path(path)
         try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+            return cls.parse(path, path.read_bytes())
         except FileNotFoundError:
             raise InputError(
                 path, "does not exist", "name a run, a bundle or a known model"
             ) from None
-        except (ValidationError, UnicodeDecodeError) as error:
-            problem = f"is not a samling model card ({_first_line(error)})"
-            raise InputError(path, problem, "export the model again with this version") from None
 
+    @classmethod
+    def parse(cls, path: Path, content: bytes) -> "Card":
+        """A card from its JSON; schema 1, too, unless it asks for CLAHE, which did next to nothing then.
 
-def _first_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}"
-    return str(error).splitlines()[0]
+        Raises:
+            InputError: no JSON, or not a card of these schemas; it names `path`.
+        """
+        try:
+            told = json.loads(content)
+            if isinstance(told, dict) and told.get("schema_version") == 1:
+                if told.get("clahe"):
+                    problem = "was trained when CLAHE did next to nothing"
+                    raise InputError(path, problem, "train it again, in another folder")
+                told["schema_version"] = 2
+            return cls.model_validate_json(json.dumps(told))
+        except ValidationError as error:
+            first = error.errors()[0]
+            problem = f"{'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}"
+        except (ValueError, RecursionError) as error:  # no JSON, or no text at all
+            problem = str(error).splitlines()[0]
+        problem = f"is not a samling model card ({problem})"
+        raise InputError(path, problem, "export or train it again with this version of samling")

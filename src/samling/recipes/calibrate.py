@@ -30,12 +30,12 @@ from samling.recipes.calibration_report import (
     sentences,
 )
 from samling.recipes.evaluate import check_units, refuse_leaks, split_part
+from samling.recipes.run_folder import CARDS
 
 if TYPE_CHECKING:
     from samling.data.case import Case
     from samling.data.store import Store
 
-CARDS = ("adapter.json", "network.json", "base.json", CARD)
 PIXELS = 2_000
 FEWEST = 10
 """Objects of a kind of prompt in the half that fits: a conformal interval of 90 % needs 9, and one more so
@@ -115,7 +115,7 @@ def _part(path: Path, card: Card, model: Path, say: Progress) -> Part:
 
 
 def _card_of(model: Path) -> Path:
-    for name in CARDS:
+    for name in (*CARDS, CARD):
         if (model / name).is_file():
             return model / name
     remedy = "name the folder of a run, of a distilled base or of a bundle"

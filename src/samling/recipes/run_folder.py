@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from samling.data.store import Store
 
 CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
+CARDS = ("adapter.json", "network.json", "base.json")
 
 
 def open_run(out: Path, settings: Section, stores: list["Store"], base: Card) -> None:
@@ -23,7 +24,7 @@ def open_run(out: Path, settings: Section, stores: list["Store"], base: Card) ->
 
     Raises:
         InputError: `out` holds a run of other settings, other data or another base; it names the first
-            of them.
+            of them. Or its card is not read any more.
     """
     config = save_recipe(settings)
     data = [
@@ -37,6 +38,9 @@ def open_run(out: Path, settings: Section, stores: list["Store"], base: Card) ->
             other = _other((out / CONFIG).read_text(encoding="utf-8"), config, before, about)
             remedy = "choose another --out, or delete that folder"
             raise InputError(out, f"holds a run of other settings, data or base ({other})", remedy)
+        for card in CARDS:
+            if (out / card).is_file():
+                Card.read(out / card)  # what cannot be read at the end is not gone on with
         return
     places = {"stores": [str(store.path.resolve()) for store in stores]}
     write_text(out / ENVIRONMENT, json.dumps(environment() | about | places, indent=2) + "\n")

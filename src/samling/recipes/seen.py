@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +21,8 @@ _WEIGHTS = resources.files("samling") / "weights"
 
 def made_of_base(base_sha256: str) -> bool:
     """Whether a model, by its card's `base_sha256`, is the base that ships or an adapter on it."""
-    base = Card.model_validate_json((_WEIGHTS / "base.json").read_bytes())
-    return base_sha256 == base.base_sha256
+    base = _WEIGHTS / "base.json"
+    return base_sha256 == Card.parse(Path(str(base)), base.read_bytes()).base_sha256
 
 
 def seen_by_base(measured: Mapping[str, tuple["Store", Sequence[str]]]) -> list[str]:
