@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The base that comes with samling and the first two tables of docs/results/base.md; it names the commands of the others.
 # Resumable: run it again. One training made anew: remove what was made of it, too (half and decoder of boxes, packed of all).
-#   scripts/base.sh FOLDER_OF_SETS OUT        some three hours on 2 CPU cores
+#   scripts/base.sh FOLDER_OF_SETS OUT        some four hours on 2 CPU cores
 # What is measured is what ships: the packed, 16-bit weights. `python scripts/pack_base.py OUT --ship` puts them in place,
 # `python scripts/calibrate_base.py OUT/calibration OUT/stores/{...}.h5` (the trained sets) adds how sure it is.
 set -euo pipefail
@@ -9,7 +9,7 @@ data=$1 out=$2
 mkdir -p "$out/stores"
 here=$(cd "$(dirname "$0")" && pwd)
 trained="breast_busi thyroid_ddti thyroid_tg3k fetal_hc18 nerve_usgra ovary_mmotu ct_msd_liver"
-unseen="ct_ircadb_slices" # non-commercial: measured, never trained on
+unseen="ct_ircadb_slices" # non-commercial: measured, these pictures never trained on
 kept="breast_busi thyroid_tg3k nerve_usgra ct_msd_liver" # of the run that leaves whole sets out
 left_out="thyroid_ddti fetal_hc18 ovary_mmotu"
 
@@ -43,11 +43,15 @@ ln -sfn ../stores "$out/left-out/stores"
 # shellcheck disable=SC2086
 make_base "$out/left-out" $kept
 
+measured() { # folder, model: whether its results are there, and of these weights
+  [ -f "$1/report.html" ] || return 1
+  [ ! -f "$2/base.json" ] || grep -qF "$(grep '"base_sha256"' "$2/base.json" | tr -d ' ,')" <(tr -d ' ,' <"$1/results.json")
+}
 measure() { # model, name, protocols, sets ...
   local model=$1 name=$2 protocols=$3
   shift 3
   for set in "$@"; do
-    [ -f "$out/val/$name/$set/report.html" ] || samling evaluate "$model" --data "$out/stores/$set.h5" \
+    measured "$out/val/$name/$set" "$model" || samling evaluate "$model" --data "$out/stores/$set.h5" \
       --split val --prompts "$protocols" -o "$out/val/$name/$set"
   done
 }

@@ -17,7 +17,7 @@ SETS = {
     "nerve_usgra": "nerve (usgra)",
     "ovary_mmotu": "ovarian tumours (MMOTU)",
     "ct_msd_liver": "CT liver (MSD)",
-    "ct_ircadb_slices": "CT liver (3Dircadb), never trained on",
+    "ct_ircadb_slices": "CT liver (3Dircadb), such pictures never trained on",
 }
 COLUMNS = {
     ("ellipse in the box", "box"): "ellipse, box",
@@ -46,7 +46,9 @@ METHODS = ("base", "litemedsam", "left-out")
 def main(out: Path) -> None:
     """Print the tables; a set that was not measured is a row that is not there."""
     _table(out, "base", COLUMNS)
-    print("\n### Whole sets left out of training: a short run on breast, gland, nerve and CT\n")
+    print(
+        "\n### Whole sets left out of training: made as the base is, of breast, gland, nerve and CT\n"
+    )
     _table(out, "left-out", LEFT_OUT)
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Does an adapter help on an organ that the base has never seen? Tables into docs/results/new-organ.md. Resumable: run it again.
 #   scripts/new_organ.sh BASE STORES OUT       some 40 minutes on 2 idle CPU cores
-# BASE: left-out of scripts/base.sh, which has not seen these sets. STORES: folder of thyroid_ddti.h5 and fetal_hc18.h5.
+# BASE: left-out/packed of scripts/base.sh, which has not seen these sets. STORES: folder of thyroid_ddti.h5 and fetal_hc18.h5.
 set -euo pipefail
 base=$(realpath "$1") stores=$(realpath "$2") epochs=${EPOCHS:-5}
 mkdir -p "$3/plans"

@@ -97,7 +97,7 @@ def mean_of(parts: list[Path], sets: tuple[str, ...]) -> tuple[dict[str, Tensor]
         card, state = whole(part)
         if not set(card.trained_on) <= set(sets):
             raise InputError(part, "was trained on further sets", f"use {', '.join(sets)} alone")
-        if states and state.keys() != states[0].keys():
+        if states and shapes(state) != shapes(states[0]):
             raise InputError(part, f"has other weights than {parts[0]}", "use bases of one recipe")
         cards.append(card)
         states.append(state)
@@ -108,6 +108,11 @@ def mean_of(parts: list[Path], sets: tuple[str, ...]) -> tuple[dict[str, Tensor]
         for key, value in states[0].items()
     }
     return means, float(np.mean([card.mask_threshold for card in cards]))
+
+
+def shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Of each weight, by name."""
+    return {name: tuple(weight.shape) for name, weight in state.items()}
 
 
 def whole(part: Path) -> tuple[Card, dict[str, Tensor]]:

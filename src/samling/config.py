@@ -91,7 +91,7 @@ class TrainingSection(Section):
     prompts: tuple[PromptName, ...] = Field(
         default=("box", "points", "automatic"),
         min_length=1,
-        description="kinds trained together; one named twice counts twice",
+        description="kinds trained together; in the loss one named twice counts twice",
     )
     zoom: float | None = Field(
         default=None,

@@ -86,6 +86,17 @@ def test_a_jump_lowers_the_confidence(bright):
     assert jumped.confidence == pytest.approx(carried)
 
 
+def test_help_is_asked_for_from_a_confidence_that_real_loops_showed(bright):
+    """Nearly half of the lost frames of docs/results/cine.md lay between 0.7 and 0.8."""
+    asked = {}
+    for frames in (1, 2, 3):
+        follower, loop = Follower(bright), Loop(60)
+        follower.prompt(loop[0], loop.box(0))
+        jumped = follower.step(bright.encode(loop[frames]))
+        asked[round(jumped.confidence, 2)] = jumped.needs_help
+    assert asked == {0.9: False, 0.83: False, 0.76: True}
+
+
 class Filler:
     """Fills whatever box it is given, and is content; a point finds what is bright."""
 

@@ -198,7 +198,7 @@ def _judged(
     """With a confidence from its quality and how far it agrees with other masks, where there are any."""
     quality = float(np.clip(quality, 0, 1))
     agreement = [overlap(mask, other) for other in others if other is not None]
-    confidence = min([quality, *agreement]) if mask.any() else 0.0
+    confidence = float(min([quality, *agreement])) if mask.any() else 0.0
     return Followed(mask, quality, confidence, confidence < help_below)
 
 
