@@ -134,7 +134,7 @@ def distilled(tiny_store, tmp_path):
     (tmp_path / "stores" / "nerve_usgra.h5").symlink_to(tiny_store)
     base = run(tmp_path / "base", 1.0, "base", trained_on=("nerve_usgra",), calibration=CALIBRATION)
     (base / "config.yaml").write_text("name: base\n")
-    (base / "environment.json").write_text('{"python": "3", "stores": ["/home/me/x.h5"]}')
+    (base / "environment.json").write_text('{"python": "3", "stores": ["private/x.h5"]}')
     return tmp_path
 
 
