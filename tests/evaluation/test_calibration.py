@@ -36,7 +36,7 @@ def test_intervals_hold_what_they_promise_on_unseen_objects(level, count) -> Non
 
 def test_too_few_objects_promise_nothing() -> None:
     curve = fit_curve([0.5, 0.6, 0.7], [0.4, 0.5, 0.6], ["a", "b", "c"], level=0.9)
-    assert curve.expect(0.6)[1:] == (0.0, 1.0)
+    assert curve.expect(0.6)[1:3] == (0.0, 1.0)
 
 
 def test_the_curve_is_isotonic_regression() -> None:
@@ -79,6 +79,18 @@ def test_an_expectation_stays_within_0_and_1_and_says_when_to_look() -> None:
     sure = curve.expect(0.9)
     assert sure.dice == 0.95 and sure.low == pytest.approx(0.85) and sure.high == 1.0
     assert not sure.look
+
+
+def test_what_is_less_sure_than_nine_in_ten_is_looked_at_however_good_they_were() -> None:
+    """Boxes all hold an object when calibrated: Dice is high, and says nothing of boxes on tissue."""
+    quality = np.arange(51, 101) / 100
+    curve = fit_curve(quality, np.full(50, 0.9), [str(n) for n in range(50)])
+    reasons = [curve.expect(q).reason for q in quality]
+    assert [reason is not None for reason in reasons] == [True] * 5 + [False] * 45
+    assert curve.expect(0.1).reason == "less sure than of nearly all it was calibrated on"
+    assert curve.expect(0.1).low > 0.85
+    poor = fit_curve(quality, quality - 0.5, [str(n) for n in range(50)])
+    assert poor.expect(0.5).reason == "Dice may be below 0.6"
 
 
 def test_the_temperature_is_found_again() -> None:

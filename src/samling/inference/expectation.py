@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 LOOK_BELOW = 0.6
 """A person should look at a mask whose Dice may be lower than this."""
+RARE = 0.1
+"""And at one that is less sure than all but this share of the objects calibrated on. There all prompts are
+on an object: of a box on tissue no curve knows anything, but the model is seldom as sure of it."""
 SPREAD_AT_BEST = 0.05
 NOTHING = "nothing"
 """In a calibration, beside the kinds of prompt: automatic answers that hold no object."""
@@ -15,23 +18,37 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Expected(NamedTuple):
-    """Dice that a mask may be expected to have against a careful person's."""
+    """Dice that a mask may be expected to have against a careful person's.
+
+    Args:
+        dice, low, high: the interval, 0..1.
+        rare: whether the model was hardly ever as unsure of the objects it was calibrated on.
+    """
 
     dice: float
     low: float
     high: float
+    rare: bool = False
+
+    @property
+    def reason(self) -> str | None:
+        """Why a person should look at it."""
+        if self.low < LOOK_BELOW:
+            return f"Dice may be below {LOOK_BELOW}"
+        return "less sure than of nearly all it was calibrated on" if self.rare else None
 
     @property
     def look(self) -> bool:
         """Whether a person should look at it."""
-        return self.low < LOOK_BELOW
+        return self.reason is not None
 
 
 class Curve(BaseModel):
     """From a model's own quality to Dice, for one kind of prompt; see evaluation/calibration.py.
 
     Args:
-        quality: knots, rising. dice: expected at each of them, never falling.
+        quality: knots, rising: those of the objects it was fitted to. dice: expected at each of them,
+            never falling.
         margin: of the interval, in units of `spread`.
         objects: how many it was fitted to.
     """
@@ -47,7 +64,8 @@ class Curve(BaseModel):
         """Expected Dice at this quality, and its interval."""
         dice = float(np.interp(quality, self.quality, self.dice))
         reach = self.margin * float(spread(np.float64(dice)))
-        return Expected(dice, max(0.0, dice - reach), min(1.0, dice + reach))
+        rare = quality < float(np.quantile(self.quality, RARE))
+        return Expected(dice, max(0.0, dice - reach), min(1.0, dice + reach), rare)
 
 
 class Calibration(BaseModel):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from samling.atomic import atomic_path
 from samling.errors import InputError
-from samling.inference.expectation import LOOK_BELOW, Expected
+from samling.inference.expectation import Expected
 from samling.inference.measure import measure
 from samling.inference.overlay import draw, write_png
 from samling.inference.segmenter import Object
@@ -42,8 +42,8 @@ COLUMNS = (
 )
 GENERIC = ("object", "foreground")
 """Classes without a meaning: the only class of a model, where it has no better name."""
-NOTHING_FOUND, DOUBTFUL = "nothing found", f"Dice may be below {LOOK_BELOW}"
-"""Reasons to look."""
+NOTHING_FOUND = "nothing found"
+"""A reason to look, beside those of `Expected`."""
 _ENDINGS = (".png", "_overlay.png")
 _STEM_BYTES = 180  # leaves room for a suffix in the 255 bytes of a file name
 
@@ -124,7 +124,7 @@ class ResultFolder:
             write_png(self.folder / path, picture)
         rows = [_row(number, found, spacing_mm) for number, found in enumerate(objects, start=1)]
         if asked and not objects:
-            rows = [{"object": 0, **_expected(nothing, NOTHING_FOUND)}]
+            rows = [{"object": 0, **_expected(nothing, nothing=True)}]
         common = {"file": source.name, "frame": frame, "mask": f"{name}.png"} | _scale(spacing_mm)
         self._rows += [row | common for row in rows]
         return self.folder / f"{name}.png"
@@ -202,7 +202,7 @@ def _row(number: int, found: Object, spacing_mm: tuple[float, float] | None) -> 
         "class": found.class_name,
         "score": f"{found.score:.4f}",
         "quality": f"{found.quality:.4f}",
-        **_expected(found.expected, DOUBTFUL if size.box else NOTHING_FOUND),
+        **_expected(found.expected, nothing=not size.box),
         "area_px": size.area_px,
         "area_mm2": _rounded(size.area_mm2),
         "longest_diameter_px": _rounded(size.longest_diameter_px),
@@ -216,15 +216,16 @@ def _scale(spacing_mm: tuple[float, float] | None) -> dict[str, object]:
     return {"spacing_row_mm": row, "spacing_column_mm": column}
 
 
-def _expected(expected: Expected | None, reason: str) -> dict[str, object]:
+def _expected(expected: Expected | None, nothing: bool) -> dict[str, object]:
     """What to expect and whether to look; empty for objects of a model that is not calibrated.
 
     Where nothing was found a person shall look, unless calibration says that little is missed there.
     """
     if expected is None:
-        return {"look": "yes", "reason": reason} if reason == NOTHING_FOUND else {}
-    dice, low, high = (f"{value:.3f}" for value in expected)
+        return {"look": "yes", "reason": NOTHING_FOUND} if nothing else {}
+    dice, low, high = (f"{value:.3f}" for value in expected[:3])
     said: dict[str, object] = {"expected_dice": dice, "expected_low": low, "expected_high": high}
+    reason = NOTHING_FOUND if nothing else expected.reason
     return said | ({"look": "yes", "reason": reason} if expected.look else {"look": "no"})
 
 

@@ -31,8 +31,8 @@ def on_sureness(card: Card, window: str | None = None) -> list[str]:
         sets = card.calibration.store.replace("+", ", ")
         said.append(
             f"expected Dice holds on the whole for a mixture of pictures like those of {sets} (of one "
-            "of these sets alone less surely) and boxes drawn within about 10 %; of others it says "
-            "nothing"
+            "of these sets alone less surely) and prompts on an object, boxes within about 10 % of it; of "
+            "other pictures, and of whether a box holds an object at all, it says nothing"
         )
     return said
 
