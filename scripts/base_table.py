@@ -14,7 +14,7 @@ SETS = {
     "thyroid_ddti": "thyroid nodules (DDTI)",
     "thyroid_tg3k": "thyroid gland (TG3K)",
     "fetal_hc18": "fetal head (HC18)",
-    "nerve_usgra": "nerve (usgra)",
+    "nerve_usgra": "nerve and vessel (usgra)",
     "ovary_mmotu": "ovarian tumours (MMOTU)",
     "ct_msd_liver": "CT liver (MSD)",
     "ct_ircadb_slices": "CT liver (3Dircadb), such pictures never trained on",

@@ -7,6 +7,8 @@ from samling.errors import InputError
 
 NAMED_MODELS = ("base", "base-zoom", "light", "litemedsam", "untrained")
 """What `recipes/build.py` makes by name. `light` and `litemedsam` need fetched weights."""
+UNTAUGHT = ("light", "untrained")
+"""Of these, what training begins with and nobody can ask."""
 
 WEIGHT_FILES = {"litemedsam": "lite_medsam.pth"}
 LITEMEDSAM_SHA256 = "79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76"

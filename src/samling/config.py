@@ -119,7 +119,12 @@ class IntensitySection(Section):
     window: str | tuple[float, float] | None = Field(
         default=None, description="CT: name of a window, or [centre, width] in Hounsfield units"
     )
-    clahe: float | None = Field(default=None, gt=0, le=40, description="clip limit")
+    clahe: float | None = Field(
+        default=None,
+        gt=0,
+        le=40,
+        description="contrast-limited histogram equalisation; its clip limit, 2 to 4",
+    )
     slices: Literal[1, 3] = Field(
         default=1, description="3: the slices before and after are channels too (2.5-D)"
     )

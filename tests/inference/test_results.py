@@ -1,4 +1,5 @@
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from samling.errors import InputError
+from samling.inference.expectation import Expected
 from samling.inference.regions import box_around
 from samling.inference.results import ResultFolder
 from samling.inference.segmenter import Object
@@ -54,6 +56,24 @@ def test_no_two_results_share_a_name(tmp_path):
     assert names[-1] == "a_f001.png"
     files = [path.name.casefold() for path in tmp_path.iterdir()]
     assert len(files) == len(set(files)) == 2 * len(names) + 1
+
+
+def test_rows_tell_inputs_of_one_name_apart(tmp_path):
+    results = ResultFolder(tmp_path)
+    for source in ("x/a.png", "y/a.png", "y/b.png", "x/a.png"):
+        results.add(Path(source), IMAGE, [thing(2, 8)])
+    assert [row["file"] for row in results.rows] == ["a.png", "y/a.png", "b.png", "a.png"]
+
+
+def test_what_is_less_sure_than_nearly_all_has_that_reason(tmp_path):
+    results = ResultFolder(tmp_path)
+    good = Expected(0.9, 0.8, 1.0)
+    unsure = [replace(thing(2, 8), expected=each) for each in (good, good._replace(rare=True))]
+    results.add(Path("a.png"), IMAGE, unsure)
+    results.write_table()
+    told = [(row["expected_high"], row["look"], row["reason"]) for row in rows(tmp_path)]
+    reason = "less sure than of nearly all it was calibrated on"
+    assert told == [("1.000", "no", ""), ("1.000", "yes", reason)]
 
 
 def test_long_and_hidden_names_stay_inside_the_folder(tmp_path):

@@ -52,7 +52,7 @@ Images of the kind it was trained on (training data: {_trained(card)}). Prompts 
 ## Use
 
 ```
-pip install samling
+pip install .          # once, in the folder of samling's source
 samling predict THIS_FOLDER image.png -o out
 ```
 

@@ -61,6 +61,7 @@ class ResultFolder:
         self.folder = Path(folder)
         self.classes = tuple(classes)
         self._taken = {"results.csv", "volumes.csv"}
+        self._sources: dict[str, Path] = {}
         self._rows: list[dict[str, object]] = []
         self._written: list[Path] = []
 
@@ -125,7 +126,9 @@ class ResultFolder:
         rows = [_row(number, found, spacing_mm) for number, found in enumerate(objects, start=1)]
         if asked and not objects:
             rows = [{"object": 0, **_expected(nothing, nothing=True)}]
-        common = {"file": source.name, "frame": frame, "mask": f"{name}.png"} | _scale(spacing_mm)
+        first = self._sources.setdefault(source.name, source)
+        called = source.name if source == first else str(source)  # a/x.png and b/x.png
+        common = {"file": called, "frame": frame, "mask": f"{name}.png"} | _scale(spacing_mm)
         self._rows += [row | common for row in rows]
         return self.folder / f"{name}.png"
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from samling.cache import NAMED_MODELS, cache_folder
+from samling.cache import NAMED_MODELS, UNTAUGHT, cache_folder
 from samling.errors import InputError, meant
 
 Fit = Literal["pad", "stretch"]
@@ -162,8 +162,9 @@ def unknown_model(name: str | Path, problem: str) -> InputError:
         kind, dash, size = known.rpartition("-") if "-" in known else (known, "", "")
         sizes.setdefault(kind + dash, []).append(size)
     group = ", ".join(kind + "/".join(each) for kind, each in sizes.items())
+    named = (name for name in NAMED_MODELS if name not in UNTAUGHT)
     remedy = (
-        f"name a run, a bundle, one of {', '.join(NAMED_MODELS)}, or a checkpoint of the SAM "
+        f"name a run, a bundle, one of {', '.join(named)}, or a checkpoint of the SAM "
         f"family: a file, or {group}"
     )
     return InputError(said, problem, remedy)

@@ -83,7 +83,8 @@ def load_base(name: str | Path) -> Base:
         return _published(reference, str(name))
     if str(name) == "base-zoom":  # how sure it is was measured without
         base = _distilled(SHIPPED, str(name))
-        return Base(base.model, base.card.model_copy(update={"zoom": CLOSER, "calibration": None}))
+        changes = {"name": "base-zoom", "zoom": CLOSER, "calibration": None}
+        return Base(base.model, base.card.model_copy(update=changes))
     return _distilled(SHIPPED if str(name) == "base" else Path(name), str(name))
 
 

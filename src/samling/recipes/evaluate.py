@@ -308,6 +308,8 @@ def _measure(
         else:
             protocols, notes = _usable(base.card, measured.protocols, label)
             measured.notes += notes
+            if card.clahe is not None:
+                measured.notes.append(f"{label}: shown the pictures without CLAHE")
             if protocols:
                 timed(label, base, protocols)
     measured.rows += evaluate_baselines(store, part, measured.protocols, SEED)
