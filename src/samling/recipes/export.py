@@ -4,10 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samling.cache import NAMED_MODELS
 from samling.errors import InputError
 from samling.inference.bundle import is_bundle
-from samling.models.families import refer, unknown_model
 from samling.recipes.caveats import unfinished
 from samling.recipes.run_folder import epochs_of
 
@@ -53,8 +51,6 @@ def export(
     check_target(out)  # before a minute of work
     from samling.export.model_card import model_card
 
-    if not Path(model).exists() and model not in NAMED_MODELS and refer(model) is None:
-        raise unknown_model(model, "does not exist")
     limits = unfinished({Path(model).name: epochs_of(Path(model))})
     for sentence in limits:
         report(sentence)
