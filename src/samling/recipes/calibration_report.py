@@ -9,7 +9,7 @@ import numpy as np
 
 from samling.evaluation.calibration import Coverage, covered, reliability, risk_coverage
 from samling.evaluation.plots import draw_reliability, draw_risk
-from samling.inference.expectation import LOOK_BELOW, NOTHING, Calibration, Curve
+from samling.inference.expectation import LOOK_BELOW, NOTHING, RARE, Calibration, Curve
 
 PROTOCOLS = {"box": "jitter10", "points": "point1", "automatic": "auto"}
 """As people prompt: nobody's box is tight."""
@@ -183,7 +183,7 @@ def page(report: dict[str, Any], first: str) -> str:
         "",
         f"Fitted on half of the groups, checked on the other half. Intervals of {level:.0%}.{several} "
         f"Temperature {report['temperature']:.2f}, of {first} prompts alone. Look: the interval begins "
-        f"below Dice {LOOK_BELOW}.",
+        f"below Dice {LOOK_BELOW}, or quality is below that of {1 - RARE:.0%} of the objects fitted to.",
         "",
         *(f"- {text}" for text in sentences(report)),
         "",
