@@ -49,6 +49,7 @@ def test_every_key_is_optional_and_pixels_are_kept(tmp_path):
         ('{"a.png": [{"points": [1, 2]}]}', "points, point 1", "is not 2 or 3 numbers"),
         ('{"a.png": [{"points": {"x": 1}}]}', "object 1, points", "not a list"),
         ('{"a.png": [{"points": [[1, 2], [3, 4, 2]]}]}', "points, point 2", "label 2"),
+        ('{"a.png": [{"points": [[3, 4, 0]]}]}', "object 1, points", "where the object is not"),
         ('{"a.png": [{"class": "tumour"}]}', "object 1, class", "not a class of this model"),
         ('{"a.png": [{"class": []}]}', "object 1, class", "not a class of this model"),
         ('{"a.png": [], "a.png": []}', "p.json", "stands twice"),
@@ -69,6 +70,13 @@ def test_a_missing_or_binary_file_is_an_input_error(tmp_path):
     for path in (tmp_path / "p.json", tmp_path / "none.json", tmp_path):
         with pytest.raises(InputError):
             read_prompts(path, CARD.classes)
+
+
+def test_a_point_outside_needs_one_inside_or_a_box():
+    with pytest.raises(InputError, match="--point: only say where the object is not"):
+        prompt_source(CARD, points=[(3, 4, 0), (5, 6, 0)])
+    (asked,) = prompt_source(CARD, points=[(3, 4, 0), (5, 6)]).of(Path("any.png"))
+    assert asked.prompt.point_labels.tolist() == [0, 1]
 
 
 def test_nothing_given_means_automatic_where_the_model_has_it():

@@ -86,7 +86,8 @@ def prompt_source(
         return PromptSource(common, by_file, str(prompts_file))
     asked = [Asked(Prompt(box=_numbers(box, (4,), "--box"))) for box in boxes]
     if points:
-        asked.append(Asked(_points([_numbers(point, (2, 3), "--point") for point in points])))
+        rows = [_numbers(point, (2, 3), "--point") for point in points]
+        asked.append(Asked(_points(rows, None, "--point")))
     if not asked and "automatic" not in card.prompts:
         kinds = " or ".join(f"--{kind.rstrip('s')}" for kind in card.prompts if kind != "mask")
         remedy = f"give {kinds}" if kinds else "use another model"
@@ -177,11 +178,16 @@ def _object(entry: Any, classes: Sequence[str], where: str) -> Asked:
         _numbers(point, (2, 3), f"{where}, points, point {number}")
         for number, point in enumerate(points, start=1)
     ]
-    return Asked(_points(rows, corners), class_name, place)
+    return Asked(_points(rows, corners, f"{where}, points"), class_name, place)
 
 
-def _points(rows: list[np.ndarray[Any, Any]], box: np.ndarray[Any, Any] | None = None) -> Prompt:
+def _points(
+    rows: list[np.ndarray[Any, Any]], box: np.ndarray[Any, Any] | None, where: str
+) -> Prompt:
     labels = np.array([row[2] if len(row) == 3 else 1 for row in rows], dtype=np.int64)
+    if box is None and not labels.any():
+        problem = "only say where the object is not"
+        raise InputError(where, problem, "add a point inside it, of label 1 or none, or a box")
     return Prompt(box, np.array([row[:2] for row in rows], dtype=np.float64), labels)
 
 
