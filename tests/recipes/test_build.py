@@ -141,6 +141,7 @@ def test_the_base_that_looks_closer_has_the_same_weights():
     picture = np.random.default_rng(0).integers(0, 255, (256, 256)).astype(np.uint8)
     picture[120:150, 100:140] = 20
     box = np.array([100.0, 120, 140, 150])
+    assert near.card.name == "base-zoom"
     assert near.card.base_sha256 == far.card.base_sha256
     [mask], _ = near.predict(picture, boxes=box)
     crop, inner = picture[75:195, 60:180], box - [60, 75, 60, 75]  # 3 x 40 px about (120, 135)

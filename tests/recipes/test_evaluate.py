@@ -180,6 +180,17 @@ def test_a_base_that_cannot_be_had_is_told(tiny_store: Path, out: Path, load) ->
     assert "gone without adapter" in (out / "report.html").read_text(encoding="utf-8")
 
 
+def test_the_base_of_a_run_with_clahe_is_shown_the_pictures_without(
+    tiny_store: Path, tmp_path: Path, load, models
+) -> None:
+    plain = models["runs/dark"]
+    models["clahe"] = Segmenter(plain.backend, plain.card.model_copy(update={"clahe": 2.0}))
+    for name, told in (("runs/dark", False), ("clahe", True)):
+        evaluate(name, tiny_store, tmp_path / name, "val", ["box"], load=load)
+        notes = results(tmp_path / name)["notes"]
+        assert ("grey without adapter: shown the pictures without CLAHE" in notes) is told
+
+
 def test_a_prompt_the_model_lacks_is_told_and_the_rest_measured(tiny_store, out, load) -> None:
     evaluate("boxes", tiny_store, out, "val", ["point1", "box"], load=load)
     assert results(out)["protocols"] == ["box"]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
 CARDS = ("adapter.json", "network.json", "base.json")
+"""What a finished run holds one of: an adapter, a network, or a base."""
 
 
 def open_run(out: Path, settings: Section, stores: list["Store"], base: Card) -> None:
