@@ -80,6 +80,9 @@ class AugmentSection(Section):
         default=0.0, ge=0, le=1, description="share of images with a random tone curve"
     )
     speckle: float = Field(default=0.0, ge=0, le=0.5, description="strongest multiplied noise")
+    blob_chance: float = Field(
+        default=0.0, ge=0, le=1, description="share of images that show a made-up object alone"
+    )
 
 
 PromptName = Literal["box", "points", "automatic"]

@@ -6,12 +6,15 @@ from torch.nn import functional as F
 
 from samling.models.anatomy import AnatomyExtractor
 from samling.models.architectures import ARCHITECTURES
+from samling.models.box_map import BoxMap
 from samling.models.contract import Embedding, MaskLogits, PromptTokens, Sites
 from samling.models.fusion import Fusion
 from samling.models.prompt_encoder import PromptEncoder
 from samling.models.tiny_vit import EMBEDDING_CHANNELS
 from samling.prompts.prompt import Token
 
+ADDED_LATER = ("box_map.",)
+"""Layers that weights saved before there were such lack: at zero they change nothing."""
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -78,6 +81,8 @@ class Sam(nn.Module):
         )
         for parameter in self.skips.parameters():
             nn.init.zeros_(parameter)
+        drawn = (EMBEDDING_CHANNELS, *reversed(widths))
+        self.box_map = BoxMap(input_size, self.embedding_size, drawn) if len(self.skips) else None
         self.fusion: Fusion | None = None
         self.anatomy: AnatomyExtractor | None = None
         self.normalised = made_of.normalised
@@ -163,9 +168,11 @@ class Sam(nn.Module):
         """
         batch, objects, tokens, _ = prompts.coords.shape
         count = batch * objects
-        sparse = self.prompt_encoder.sparse(
-            prompts.coords.reshape(count, tokens, 2), prompts.labels.reshape(count, tokens)
+        coords, labels = (
+            prompts.coords.reshape(count, tokens, 2),
+            prompts.labels.reshape(count, tokens),
         )
+        sparse = self.prompt_encoder.sparse(coords, labels)
         masks = None if prompts.masks is None else prompts.masks.flatten(0, 1).unsqueeze(1)
         given = None if prompts.mask_given is None else prompts.mask_given.flatten()
         dense = self.prompt_encoder.dense(masks, given, count)
@@ -173,9 +180,12 @@ class Sam(nn.Module):
             part if objects == 1 else part.repeat_interleave(objects, dim=0)
             for part in (embedding.image, *embedding.skips)
         )
+        if self.box_map is not None and skips:
+            coarse, middle, fine = self.box_map(coords, labels)
+            dense, skips = dense + coarse, [skips[0] + fine, skips[1] + middle]
         positions = self.prompt_encoder.grid()
         if self.anatomy is not None:
-            automatic = prompts.labels.reshape(count, tokens) >= Token.AUTOMATIC
+            automatic = labels >= Token.AUTOMATIC
             seen, place = self.anatomy(image + positions, sparse, automatic)
             sparse, dense = sparse + seen, dense + place
         logits, quality = self.mask_decoder.masks(

@@ -188,10 +188,10 @@ class _TeacherWorker:
 
 
 def take_over_decoder(student: Sam, master: Sam) -> None:
-    """Copy prompt encoder, mask decoder, skips that fit, and an automatic mode if there is one."""
+    """Copy prompt encoder, mask decoder, skips and box map that fit, an automatic mode if there is one."""
     parts = ["mask_decoder.", *(f"prompt_encoder.{name}" for name in PROMPTED)]
     if [c.weight.shape for c in student.skips] == [c.weight.shape for c in master.skips]:
-        parts.append("skips.")
+        parts += ["skips.", "box_map."]
     if master.presence is not None:
         parts += ["prompt_encoder.automatic.", "presence."]
     state = master.state_dict()

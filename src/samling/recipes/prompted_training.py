@@ -21,6 +21,7 @@ from samling.data.batches import (
     epoch_batches,
     read_planes,
 )
+from samling.data.blobs import with_blobs
 from samling.data.intensity import Intensity
 from samling.data.splits import TrainSplit, ValSplit
 from samling.data.store import Store
@@ -250,9 +251,10 @@ def _step(
     """
     model, answers = adapted.model, adapted.answers
     images, labels = (tensor.to(device) for tensor in planes.tensors(indices))
-    plan = Augmentation(**settings.augment.model_dump())
-    images, labels = augment(images, labels, plan, rng)
-    known = planes.knows(indices, len(answers.names)).to(device)
+    ranges = settings.augment.model_dump()
+    images, labels, made_up = with_blobs(images, labels, ranges.pop("blob_chance"), rng)
+    images, labels = augment(images, labels, Augmentation(**ranges), rng)
+    known = (planes.knows(indices, len(answers.names)) & ~made_up.unsqueeze(1)).to(device)
     with precision(kind, device):
         embedding = _encode(model, images)
         parts = [
