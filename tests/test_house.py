@@ -20,6 +20,7 @@ VOLUMES_ONLY = ["nibabel", "SimpleITK", "highdicom"]
 FOR_TRAINING = {
     "samling.data.augment",
     "samling.data.batches",
+    "samling.data.blobs",
     "samling.data.store",
     "samling.inference.torch_backend",
 }

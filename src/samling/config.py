@@ -61,7 +61,7 @@ class OptimiserSection(Section):
 
 
 class AugmentSection(Section):
-    """Ranges of random changes; see data/augment.py."""
+    """Ranges of random changes; see data/augment.py, and data/blobs.py for `blob_chance`."""
 
     rotation_degrees: float = Field(default=15.0, ge=0, le=180)
     flip: bool = True
@@ -114,6 +114,12 @@ class TrainingSection(Section):
     loss: LossSection = LossSection()
     optimiser: OptimiserSection = OptimiserSection()
     augment: AugmentSection = AugmentSection()
+
+    @model_validator(mode="after")
+    def _made_up_objects_are_pointed_at(self) -> Self:
+        if self.augment.blob_chance and set(self.prompts) == {"automatic"}:
+            raise ValueError("augment.blob_chance teaches box and points; name one in prompts")
+        return self
 
 
 class IntensitySection(Section):

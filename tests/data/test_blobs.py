@@ -59,8 +59,11 @@ def test_pixels_stay_in_range_and_change_inside_more_than_outside():
 
 
 def test_neighbouring_slices_get_the_same_outline():
-    seen, labels, made_up = made(channels=3, count=8)
-    assert seen.shape == (8, 3, SIDE, SIDE) and labels.shape == (8, SIDE, SIDE) and made_up.all()
+    images, labels = pictures(count=40)
+    seen, _, _ = with_blobs(images.expand(-1, 3, -1, -1), labels, 1.0, np.random.default_rng(2))
+    changed = (seen - images).abs() > 0.05
+    agree = (changed[:, :1] == changed).float().mean()
+    assert agree > 0.97  # but for noise of their own
 
 
 def test_same_seed_same_objects():

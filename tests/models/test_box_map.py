@@ -54,6 +54,20 @@ def test_a_box_of_one_pixel_is_finite():
     assert features((10, 10, 10, 10)).isfinite().all()
 
 
+@pytest.mark.parametrize("with_point", [False, True])
+def test_the_pixels_of_the_box_are_inside_and_no_others(with_point):
+    drawn = BoxMap(SIDE, SIDE, (1,))
+    drawn.levels[0].weight.data[0, 5] = 1  # the distance to the box's sides
+    prompt = Prompt(box=np.array([41.0, 50, 92, 120]))
+    if with_point:
+        prompt = Prompt(prompt.box, np.array([[60.0, 70.0]]), np.array([1]))
+    coords, labels, *_ = to_tokens([prompt], SIDE, torch.device("cpu"))
+    [[inside]] = drawn(coords[:, 0], labels[:, 0])[0] > 0
+    wanted = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    wanted[50:120, 41:92] = True
+    assert torch.equal(inside, wanted)
+
+
 def learned(sam):
     for parameter in sam.box_map.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
@@ -67,7 +81,7 @@ def test_only_boxes_have_one():
     points = np.array([[60.0, 70.0]]), np.array([1])
     asked = {
         "box": Prompt(box=np.array([40.0, 50, 90, 120])),
-        "both": Prompt(*(np.array([40.0, 50, 90, 120]), *points)),
+        "both": Prompt(np.array([40.0, 50, 90, 120]), *points),
         "points": Prompt(points=points[0], point_labels=points[1]),
         "automatic": Prompt(),
     }
@@ -94,6 +108,7 @@ def test_it_starts_without_effect_and_is_absent_without_skips():
     sam.box_map = None
     assert torch.equal(drawn, sam.decode(embedding, tokens).masks)
     assert Sam("light").box_map is None
+    assert Sam("hiera-mini").box_map is None  # SAM 2's weights have none, and their sizes are known
 
 
 def test_it_learns_from_the_first_step():

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from samling.config import AdapterSection, TrainingSection
 from samling.data.batches import Planes
@@ -116,6 +117,31 @@ def test_a_kind_named_twice_counts_twice(tmp_path):
     assert dice("automatic", "automatic", "box") == pytest.approx((2 * without + box) / 3)
     assert without != pytest.approx(box)
     assert trained_prompts(("box", "box", "points")) == ("box", "points", "mask")
+
+
+def test_what_labels_say_of_organs_counts_only_where_nothing_was_made_up(tmp_path, monkeypatch):
+    seen = []
+
+    def terms(model, embedding, labels, prompts, loss, rng, answers, known):
+        seen.append((labels, known))
+        return {}
+
+    monkeypatch.setattr(prompted_training, "prompted_terms", terms)
+    still = {"rotation_degrees": 0, "flip": False, "crop": 1, "enlarge": 1, "gain": 0}
+    section = settings(augment=still | {"blob_chance": 0.5}, batch_size=16, prompts=["box"])
+    data = planes(16)
+    data.labels[data.labels > 0] = 2  # made-up objects are 1
+    train(start(), section, tmp_path, train=data)
+    labels, known = seen[0]
+    of_an_organ = (labels == 2).any(2).any(1)
+    assert 2 < of_an_organ.sum() < 14
+    assert torch.equal(known[:, 0], of_an_organ)
+
+
+def test_made_up_objects_need_someone_who_points_at_them():
+    with pytest.raises(ValidationError, match="blob_chance teaches box and points"):
+        settings(prompts=["automatic"], augment={"blob_chance": 0.1})
+    settings(prompts=["automatic", "points"], augment={"blob_chance": 0.1})
 
 
 def test_calibration_chooses_a_threshold_and_changes_no_weight(tmp_path):

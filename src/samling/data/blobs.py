@@ -23,9 +23,12 @@ def with_blobs(
     """Give some images (B, C, S, S) in [0, 1] a made-up object; labels (B, S, S) then show it alone.
 
     Returns:
-        Images, labels, and (B,) bool, which of them have one: their labels say nothing about organs.
+        Images, labels, and (B,) bool on the CPU, which of them have one: what their labels say about
+        organs is not true.
     """
-    made_up = rng.random(len(images)) < chance if chance else np.zeros(len(images), bool)
+    if not chance:
+        return images, labels, torch.zeros(len(images), dtype=torch.bool)
+    made_up = rng.random(len(images)) < chance
     before, images, labels = images, images.clone(), labels.clone()
     for index in np.flatnonzero(made_up):
         depth, angle = (plane.to(images.device) for plane in _outline(images.shape[-1], rng))
@@ -61,6 +64,7 @@ def _painted(
     texture = other if rng.random() < 0.4 else image
     if rng.random() < 0.5:
         texture = F.avg_pool2d(texture.unsqueeze(0), 7, stride=1, padding=3).squeeze(0)
+    # From hardly different to one level: black as what holds fluid (most), any grey, white as bone
     strength = rng.uniform(0.1, 0.95)
     level = rng.choice([0.0, rng.uniform(0, 1), 1.0], p=[0.5, 0.35, 0.15])
     filled = texture * (1 - strength) + level * strength

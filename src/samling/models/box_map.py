@@ -43,7 +43,7 @@ class BoxMap(nn.Module):
     def features(self, start: Tensor, end: Tensor, side: int) -> Tensor:
         """Corners (N, 2) in pixels -> (N, FEATURES, side, side), each between -GAIN and GAIN.
 
-        tanh of x and y from the centre in halves of the box and of x² + y²; tanh of the distance to the
+        GAIN times tanh of: x and y from the centre in halves of the box, and x² + y²; the distance to the
         ellipse in the box (to first order) and to the box, positive inside, in cells and in four cells.
         """
         cell = self.input_size / side

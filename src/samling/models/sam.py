@@ -81,8 +81,11 @@ class Sam(nn.Module):
         )
         for parameter in self.skips.parameters():
             nn.init.zeros_(parameter)
-        drawn = (EMBEDDING_CHANNELS, *reversed(widths))
-        self.box_map = BoxMap(input_size, self.embedding_size, drawn) if len(self.skips) else None
+        self.box_map = (
+            BoxMap(input_size, self.embedding_size, (EMBEDDING_CHANNELS, *reversed(widths)))
+            if made_of.box_map
+            else None
+        )
         self.fusion: Fusion | None = None
         self.anatomy: AnatomyExtractor | None = None
         self.normalised = made_of.normalised
@@ -168,10 +171,8 @@ class Sam(nn.Module):
         """
         batch, objects, tokens, _ = prompts.coords.shape
         count = batch * objects
-        coords, labels = (
-            prompts.coords.reshape(count, tokens, 2),
-            prompts.labels.reshape(count, tokens),
-        )
+        coords = prompts.coords.reshape(count, tokens, 2)
+        labels = prompts.labels.reshape(count, tokens)
         sparse = self.prompt_encoder.sparse(coords, labels)
         masks = None if prompts.masks is None else prompts.masks.flatten(0, 1).unsqueeze(1)
         given = None if prompts.mask_given is None else prompts.mask_given.flatten()

@@ -267,14 +267,15 @@ class Trainee:
         return state
 
     def load_state(self, state: dict[str, Tensor], where: str = "adapter") -> None:
-        """Put trained weights back, strictly.
+        """Put trained weights back, strictly; layers that are newer than a run stay as they are.
 
         Raises:
             InputError: a key is missing or surplus or a shape differs.
         """
         own = self.state()
         later = tuple(f"model.{name}" for name in ADDED_LATER)
-        state = {key: own[key] for key in own if key.startswith(later)} | state
+        if not any(key.startswith(later) for key in state):  # from before there were such
+            state = {key: own[key] for key in own if key.startswith(later)} | state
         wrong = sorted(set(own) ^ set(state))
         wrong += [key for key in own if key in state and own[key].shape != state[key].shape]
         if wrong:
@@ -328,7 +329,7 @@ def trainee(
     model.extend(classes=classes, fusion=layers.fusion, anatomy=layers.anatomy)
     prefixes = [*AUTOMATIC_WEIGHTS, *NEW_LAYERS]
     if train_decoder == "last":
-        prefixes += [*_LAST_LAYERS, "skips.", "box_map."]
+        prefixes += [*_LAST_LAYERS, "skips."]  # the box map's coarsest grid comes before these
     elif train_decoder:
         prefixes += ["mask_decoder.", "prompt_encoder.", "skips.", "box_map."]
     prefixes += ["image_encoder."] if train_encoder else []

@@ -251,9 +251,9 @@ def _step(
     """
     model, answers = adapted.model, adapted.answers
     images, labels = (tensor.to(device) for tensor in planes.tensors(indices))
-    ranges = settings.augment.model_dump()
-    images, labels, made_up = with_blobs(images, labels, ranges.pop("blob_chance"), rng)
-    images, labels = augment(images, labels, Augmentation(**ranges), rng)
+    images, labels, made_up = with_blobs(images, labels, settings.augment.blob_chance, rng)
+    plan = Augmentation(**settings.augment.model_dump(exclude={"blob_chance"}))
+    images, labels = augment(images, labels, plan, rng)
     known = (planes.knows(indices, len(answers.names)) & ~made_up.unsqueeze(1)).to(device)
     with precision(kind, device):
         embedding = _encode(model, images)
