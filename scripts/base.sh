@@ -29,12 +29,10 @@ make_base() { # folder, sets ...: the base of these sets, FOLDER/packed
     samling distill base $stores --teacher litemedsam --out "$into/base"
     [ -f "$into/start/parts.json" ] || python "$here/pack_base.py" "$into" start
     samling adapt whole $stores --base "$into/start" --out "$into/boxes" \
-      training.prompts='[box]' training.epochs=16 \
-      training.augment.zoom_chance=0 training.augment.blob_chance=0.3
+      training.prompts='[box]' training.epochs=20 training.augment.zoom_chance=0
     [ -f "$into/half/parts.json" ] || python "$here/pack_base.py" "$into" half start boxes
     samling adapt whole $stores --base "$into/half" --out "$into/decoder" train_encoder=false \
-      training.prompts='[box,box,points,automatic]' training.epochs=6 \
-      training.augment.zoom_chance=0.1 training.augment.blob_chance=0.15
+      training.prompts='[box,box,points,automatic]' training.epochs=8 training.augment.zoom_chance=0.1
     [ -f "$into/packed/parts.json" ] || python "$here/pack_base.py" "$into" packed start half decoder decoder
   }
 }
