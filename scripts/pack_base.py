@@ -28,7 +28,6 @@ from samling.data.store import Store
 from samling.errors import InputError
 from samling.inference.card import Card
 from samling.models.weights import read_state, sha256_of_tensors
-from samling.recipes.build import load_base
 from samling.recipes.run_folder import epochs_of
 from samling.recipes.seen import SEEN
 
@@ -59,7 +58,7 @@ def pack(out: Path, target: str, parts: list[str]) -> None:
         state, threshold = mean_of([out / part for part in parts], card.trained_on)
         card = card.model_copy(update={"mask_threshold": threshold})
     else:
-        state = load_base(out / "base").model.state_dict()  # with layers that are newer than it
+        state = read_state(out / "base" / "base.safetensors")
     packed = {
         key: value.half() if value.is_floating_point() else value for key, value in state.items()
     }

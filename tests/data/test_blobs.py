@@ -66,6 +66,15 @@ def test_neighbouring_slices_get_the_same_outline():
     assert agree > 0.97  # but for noise of their own
 
 
+def test_objects_lie_where_something_is_shown():
+    images, labels = pictures(count=200)
+    images[..., SIDE // 2 :, :] = 0  # as a wide picture is padded
+    _, labels, _ = with_blobs(images, labels, 1.0, np.random.default_rng(0))
+    rows = torch.arange(SIDE) + 0.5
+    centres = (labels.sum(2) * rows).sum(1) / labels.sum((1, 2))
+    assert (centres < SIDE // 2).float().mean() > 0.9
+
+
 def test_same_seed_same_objects():
     for one, other in zip(made(seed=4), made(seed=4), strict=True):
         assert torch.equal(one, other)

@@ -108,7 +108,7 @@ def test_it_starts_without_effect_and_is_absent_without_skips():
     sam.box_map = None
     assert torch.equal(drawn, sam.decode(embedding, tokens).masks)
     assert Sam("light").box_map is None
-    assert Sam("hiera-mini").box_map is None  # SAM 2's weights have none, and their sizes are known
+    assert Sam("hiera-mini").box_map is None  # as its paper has it
 
 
 def test_it_learns_from_the_first_step():

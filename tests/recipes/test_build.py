@@ -212,6 +212,13 @@ def test_what_is_trained_and_what_is_frozen(small, kind, decoder, encoder):
     assert trained == {id(p) for p in small.parameters() if p.requires_grad}
 
 
+@pytest.mark.parametrize(("decoder", "drawn"), [(True, True), ("last", False), (False, False)])
+def test_the_box_map_is_trained_with_the_whole_decoder_alone(decoder, drawn):
+    made = trainee(Sam("tiny", 64).eval(), AdapterSection(), train_decoder=decoder)
+    assert any(key.startswith("model.box_map.") for key in made.state()) is drawn
+    assert any(key.startswith("model.skips.") for key in made.state()) is bool(decoder)
+
+
 def test_folded_or_not_the_start_is_the_base(small):
     """Folding is for frozen encoders with adapters; whatever is saved whole keeps its norms."""
     expected, norm = embedding(small), "image_encoder.patch_embed.0.bn.weight"

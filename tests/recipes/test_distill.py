@@ -20,7 +20,7 @@ from samling.models.sam import Sam
 from samling.models.weights import sha256_of_tensors
 from samling.recipes import distill as distill_module
 from samling.recipes.build import load_base, load_torch, new_base, save_base, trainee
-from samling.recipes.distill import distill
+from samling.recipes.distill import distill, take_over_decoder
 from samling.recipes.embedding_stage import check_pair, fill_cache
 from samling.recipes.evaluate import split_part
 from samling.recipes.prepare import prepare
@@ -260,6 +260,18 @@ def test_a_teacher_is_shown_its_own_padding(cache):
             ((one,) * 4,) * 2 + ((other,) * 4,) * 2,
             ((other, one, one, one),) * 4,
         }
+
+
+def test_a_decoder_is_taken_over_with_what_it_adds_to_its_image():
+    """Of another encoder, too: skips belong to the encoder's widths, the box map does not."""
+    master, alike, other = Sam("tiny", 64), Sam("tiny", 64), Sam("lean", 64)
+    for weight in (*master.skips.parameters(), *master.box_map.parameters()):
+        torch.nn.init.normal_(weight)
+    for student, same in ((alike, True), (other, False)):
+        take_over_decoder(student, master)
+        key = "box_map.levels.0.weight"
+        assert torch.equal(student.state_dict()[key], master.state_dict()[key])
+        assert any(weight.any() for weight in student.skips.parameters()) is same
 
 
 def test_a_teacher_that_does_not_suit_the_student_is_refused(small_store, teacher, cache, tmp_path):

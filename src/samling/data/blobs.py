@@ -9,12 +9,14 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 SMALLEST, LARGEST = 0.05, 0.42
 """The longer half axis, as a share of the picture."""
 WAVES = range(2, 7)
+TRIES = 10
 
 
 def with_blobs(
@@ -31,18 +33,26 @@ def with_blobs(
     made_up = rng.random(len(images)) < chance
     before, images, labels = images, images.clone(), labels.clone()
     for index in np.flatnonzero(made_up):
-        depth, angle = (plane.to(images.device) for plane in _outline(images.shape[-1], rng))
+        shown = before[index].amax(0).cpu().numpy() > 0
+        depth, angle = (plane.to(images.device) for plane in _outline(shown, rng))
         other = before[rng.integers(len(before))]
         images[index] = _painted(before[index], other, depth, angle, rng)
         labels[index] = (depth > 0).to(labels.dtype)
     return images, labels, torch.from_numpy(made_up)
 
 
-def _outline(size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """(S, S) depth below a wavy ellipse's outline, about in pixels, and the angle about its centre."""
+def _outline(shown: NDArray[np.bool_], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """(S, S) depth below a wavy ellipse's outline, about in pixels, and the angle about its centre.
+
+    The centre lies where something is shown, not in the padding, if such a place is soon found.
+    """
+    size = len(shown)
     longer = size * math.exp(rng.uniform(math.log(SMALLEST), math.log(LARGEST)))
     shorter = longer * rng.uniform(0.45, 1.0)
-    centre_x, centre_y = rng.uniform(longer, size - longer, 2)
+    for _ in range(TRIES):
+        centre_x, centre_y = rng.uniform(longer, size - longer, 2)
+        if shown[int(centre_y), int(centre_x)]:
+            break
     turn = rng.uniform(0, math.pi)
     axis = torch.arange(size) + 0.5
     y, x = torch.meshgrid(axis - centre_y, axis - centre_x, indexing="ij")
