@@ -40,9 +40,8 @@ def test_near_the_outline_the_distance_to_the_ellipse_is_that_of_a_distance_tran
     exact = exact.reshape(SIDE, 8, SIDE, 8).mean((1, 3))
     near = np.abs(exact) < 2
     assert near.sum() > 1000
-    np.testing.assert_allclose(
-        found[near], exact[near], atol=0.15
-    )  # to first order, at an eighth of a pixel
+    # To first order, and on a grid of eighths of a pixel
+    np.testing.assert_allclose(found[near], exact[near], atol=0.15)
 
 
 def test_a_moved_box_moves_its_map():
