@@ -203,6 +203,25 @@ def test_the_row_of_an_epoch(tmp_path):
         assert row["seconds"] >= 0
 
 
+def test_how_far_it_is_soon_and_then_every_half_minute(tmp_path, monkeypatch):
+    """Fifteen steps of ten seconds each by a clock that only they move."""
+    toy, clock, said = Toy(), [0.0], []
+    monkeypatch.setattr("samling.training.loop.time.perf_counter", lambda: clock[0])
+    step = toy.step
+
+    def ten_seconds(epoch, number):
+        clock[0] += 10
+        return step(epoch, number)
+
+    toy.step = ten_seconds
+    toy.fit(tmp_path, said.append)
+    steps = [line for line in said if "step" in line]
+    assert [line.split(" of ")[0] for line in steps] == [
+        "epoch 1: step 1", "epoch 2: step 4", "epoch 3: step 7", "epoch 4: step 10", "epoch 5: step 13",
+    ]  # fmt: skip
+    assert steps[0] == "epoch 1: step 1 of 15, 0.8 images/s, 2 min left"
+
+
 def test_the_optimiser_gets_the_rates_of_the_schedule(tmp_path):
     toy = Toy()
     toy.fit(tmp_path)

@@ -97,10 +97,11 @@ def fit(
     path = folder / "checkpoint.pt"
     saved = _begin(task, optimizer, path, compete, progress)
     log = MetricsLog(folder, saved["epoch"])
+    say = _Pace(schedule.total_steps, progress)
     step, best, start = saved["step"], saved["best"], saved.get("start")
     for epoch in range(saved["epoch"] + 1, epochs + 1):
         started = time.perf_counter()
-        means, images, step = _train_epoch(task, optimizer, schedule, epoch, step, clip, progress)
+        means, images, step = _train_epoch(task, optimizer, schedule, epoch, step, clip, say)
         row = _row(epoch, step, images, time.perf_counter() - started)
         scores = task.validate()
         if scores["score"] > best:
@@ -161,7 +162,7 @@ def _train_epoch(
     epoch: int,
     step: int,
     clip: float,
-    progress: Callable[[str], None],
+    say: "_Pace",
 ) -> tuple[dict[str, float], int, int]:
     """One epoch -> means of the loss terms, number of images, number of the next step.
 
@@ -169,8 +170,7 @@ def _train_epoch(
     """
     sums: dict[str, float] = {}
     counts: dict[str, int] = {}
-    images = 0
-    reported = started = time.perf_counter()
+    images, started, first = 0, time.perf_counter(), step
     for run_step in task.epoch_steps(epoch):
         for group in optimizer.param_groups:
             group["lr"] = schedule.at(step)
@@ -187,11 +187,27 @@ def _train_epoch(
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + value.item() * count
             counts[name] = counts.get(name, 0) + count
-        if time.perf_counter() - reported > 30:
-            reported = time.perf_counter()
-            speed = images / (reported - started)
-            progress(f"epoch {epoch}: step {step}, {speed:.1f} images/s")
+        say(epoch, step, step - first, images, time.perf_counter() - started)
     return {name: total / counts[name] for name, total in sums.items()}, images, step
+
+
+class _Pace:
+    """Says how far the training is: two seconds after it began, then every thirty."""
+
+    def __init__(self, total_steps: int, progress: Callable[[str], None]) -> None:
+        self.total, self.progress = total_steps, progress
+        self.due = time.perf_counter() + 2
+
+    def __call__(self, epoch: int, step: int, done: int, images: int, seconds: float) -> None:
+        """After `done` steps, with `images` images and `seconds` seconds, of this epoch."""
+        if (now := time.perf_counter()) < self.due:
+            return
+        self.due = now + 30
+        left = max(self.total - step, 0) * seconds / done
+        self.progress(
+            f"epoch {epoch}: step {step} of {self.total}, {images / seconds:.1f} images/s, "
+            f"{left / 60:.0f} min left"
+        )
 
 
 def peak_memory_mb() -> int | None:
