@@ -27,6 +27,7 @@ from samling.data.picture_hash import picture_hash
 from samling.data.store import Store
 from samling.errors import InputError
 from samling.inference.card import Card
+from samling.models.sam import ADDED_LATER
 from samling.models.weights import read_state, sha256_of_tensors
 from samling.recipes.run_folder import epochs_of
 from samling.recipes.seen import SEEN
@@ -97,10 +98,14 @@ def mean_of(parts: list[Path], sets: tuple[str, ...]) -> tuple[dict[str, Tensor]
         card, state = whole(part)
         if not set(card.trained_on) <= set(sets):
             raise InputError(part, "was trained on further sets", f"use {', '.join(sets)} alone")
-        if states and shapes(state) != shapes(states[0]):
-            raise InputError(part, f"has other weights than {parts[0]}", "use bases of one recipe")
         cards.append(card)
         states.append(state)
+    # A part from before a layer has it at its start, where it does nothing
+    later = {k: torch.zeros_like(v) for state in states for k, v in state.items() if newer(k)}
+    states = [later | state for state in states]
+    for part, state in zip(parts, states, strict=True):
+        if shapes(state) != shapes(states[0]):
+            raise InputError(part, f"has other weights than {parts[0]}", "use bases of one recipe")
     means = {
         key: torch.stack([state[key].float() for state in states]).mean(0)
         if value.is_floating_point()
@@ -108,6 +113,11 @@ def mean_of(parts: list[Path], sets: tuple[str, ...]) -> tuple[dict[str, Tensor]
         for key, value in states[0].items()
     }
     return means, float(np.mean([card.mask_threshold for card in cards]))
+
+
+def newer(name: str) -> bool:
+    """Whether a weight is of a layer that older bases lack."""
+    return name.startswith(ADDED_LATER)
 
 
 def shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -130,7 +140,7 @@ def whole(part: Path) -> tuple[Card, dict[str, Tensor]]:
     state = read_state(began / "base.safetensors")
     tuned = read_state(part / "adapter.safetensors")
     tuned = {key.removeprefix("model."): value for key, value in tuned.items()}
-    if tuned.keys() - state.keys():
+    if any(not newer(name) for name in tuned.keys() - state.keys()):
         raise InputError(part, "has weights that its base lacks", "use `samling adapt whole`")
     return card, state | tuned
 
@@ -139,10 +149,12 @@ def ship(out: Path) -> None:
     """Copy what was packed and measured beside the model card, with about.json.
 
     Raises:
-        InputError: what was measured are other weights than those packed.
+        InputError: nothing was measured, or other weights than those packed.
     """
     packed = Card.read(out / "packed" / "base.json")
-    for path in measured(out):
+    if not (results := measured(out)):
+        raise InputError(out / "val" / "base", "holds no results", "run scripts/base.sh")
+    for path in results:
         model = json.loads(path.read_text(encoding="utf-8"))["model"]
         if model["base_sha256"] != packed.base_sha256:
             remedy = f"remove {path.parents[1]}, run scripts/base.sh again"

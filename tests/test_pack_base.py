@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def run(
     folder: Path,
     value: float,
     kind: str = "adapter",
-    names: str = "wb",
+    names: Iterable[str] = "wb",
     epochs: int = 2,
     size: int = 3,
     **changes,
@@ -108,6 +109,14 @@ def test_parts_of_other_architectures_are_refused(mean_of, tmp_path, names, size
             mean_of(order, ("a", "b"))
 
 
+def test_a_layer_that_is_newer_than_a_part_is_zero_there(mean_of, tmp_path):
+    """A base from before the box map, and a run on it that trained one."""
+    start = run(tmp_path / "start", 1.0, "base", "wb")
+    after = run(tmp_path / "after", 3.0, names=("w", "box_map.levels.0.weight"))
+    weights, _ = mean_of([start, after], ("a", "b"))
+    assert values(weights) == {"w": 2.0, "b": 1.0, "box_map.levels.0.weight": 1.5}
+
+
 def test_a_run_whose_epochs_are_not_known_is_refused(mean_of, tmp_path):
     run(tmp_path / "start", 1.0, "base", "wbf")
     unknown = run(tmp_path / "unknown", 1.0)
@@ -166,6 +175,8 @@ def test_what_ships_says_of_what_it_was_made_and_was_measured(
     script.pack(distilled, "packed", ["start"])
     monkeypatch.setattr(script, "TARGET", tmp_path / "weights")
     (tmp_path / "weights").mkdir()
+    with pytest.raises(InputError, match="holds no results"):
+        script.ship(distilled)
     result = distilled / "val" / "base" / "nerve_usgra" / "results.json"
     result.parent.mkdir(parents=True)
     result.write_text('{"model": {"base_sha256": "other"}}')
