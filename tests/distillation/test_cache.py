@@ -162,20 +162,23 @@ def test_many_processes_fill_one_cache(cache):
     assert all(cache.read(plane) is not None for plane in planes)
 
 
-def _fill(cache, planes, _):
+def _fill(cache, planes, _, asked=None):
     def slowly(images):
+        if asked:
+            with asked.open("ab") as stream:
+                stream.write(b"." * len(images))
         time.sleep(0.01)
         return encode(images)
 
     return cache.fill(planes, slowly)
 
 
-def test_killed_twenty_times_it_is_never_unreadable(cache):
+def test_killed_twenty_times_it_is_never_unreadable(cache, tmp_path):
     """Kill -9 at random moments: what is there is intact, and at most one item is done again."""
     planes = np.random.default_rng(3).integers(0, 256, (200, 8, 8), dtype=np.uint8)
-    rng = np.random.default_rng(4)
+    rng, asked = np.random.default_rng(4), tmp_path / "asked"
     for _ in range(20):
-        child = get_context("fork").Process(target=_fill, args=(cache, planes, 0))
+        child = get_context("fork").Process(target=_fill, args=(cache, planes, 0, asked))
         child.start()
         child.join(rng.uniform(0.02, 0.1))
         child.kill()
@@ -185,10 +188,23 @@ def test_killed_twenty_times_it_is_never_unreadable(cache):
         assert readable == len(done)
     left = cache.fill(planes, encode)
     assert 0 < len(done) == 200 - left
+    assert len(done) <= asked.stat().st_size <= len(done) + 20  # what each kill interrupted
     fresh = EmbeddingCache(cache.root / "fresh", TEACHER, 4)
     fresh.fill(planes, encode)
     for plane in planes:
         np.testing.assert_array_equal(cache.read(plane), fresh.read(plane))
+
+
+def test_what_a_kill_left_half_written_goes(tmp_path, planes):
+    cache = EmbeddingCache(tmp_path, TEACHER, 4)
+    cache.fill(planes[:1], encode)
+    old, new = (cache.folder / f".{name}.safetensors.x.part" for name in ("old", "new"))
+    for path, age in ((old, 3600), (new, 0)):
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - age, time.time() - age))
+    cache.make_room(planes, 2, limit=10**6)
+    assert not old.exists() and new.exists()  # the new one may be another process's, at work
+    assert cache.read(planes[0]) is not None
 
 
 def test_old_files_of_other_teachers_make_room(tmp_path, planes):

@@ -16,12 +16,13 @@ from samling.data.store import Store
 from samling.distillation.cache import EmbeddingCache
 from samling.errors import InputError
 from samling.inference.card import Card
+from samling.inference.expectation import Calibration
 from samling.models.sam import Sam
 from samling.models.weights import sha256_of_tensors
 from samling.recipes import distill as distill_module
 from samling.recipes.build import load_base, load_torch, new_base, save_base, trainee
 from samling.recipes.distill import distill, take_over_decoder
-from samling.recipes.embedding_stage import check_pair, fill_cache
+from samling.recipes.embedding_stage import answers_alike, fill_cache
 from samling.recipes.evaluate import split_part
 from samling.recipes.prepare import prepare
 from samling.recipes.supervision import Supervision, supervise
@@ -125,12 +126,34 @@ def test_every_term_is_logged_and_resumes(small_store, teacher, cache, tmp_path)
     killed = run(small_store, teacher, tmp_path / "killed", *more)
     log = (whole / "embedding" / "metrics.jsonl").read_text().splitlines()
     means = json.loads(log[0])["train"]
+    loss = load_recipe(DistillRecipe, "light", []).decoder.loss.model_dump(
+        exclude={"boundary_form"}
+    )
+    parts = {name: means.pop(f"masks_{name}") for name in loss if f"masks_{name}" in means}
+    assert means["masks"] == pytest.approx(sum(loss[k] * v for k, v in parts.items()), rel=1e-4)
+    assert {"focal", "dice"} <= set(parts)
     assert set(means) == {"mse", "cosine", "levels", "masks", "total"}
     expected = means["mse"] + means["cosine"] + 0.5 * means["levels"] + 0.1 * means["masks"]
     assert means["total"] == pytest.approx(expected, rel=1e-4)
     assert json.loads(log[1])["train"]["levels"] < means["levels"]
     ours, theirs = (folder / "base.safetensors" for folder in (killed, whole))
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_finished_run_asks_no_teacher_and_keeps_its_calibration(
+    distilled, small_store, teacher, cache, tmp_path, monkeypatch
+):
+    out = Path(shutil.copytree(distilled, tmp_path / "light"))
+    known = Calibration(level=0.9, temperature=1.0, store="s", split_hash="h", curves={})
+    card = Card.read(out / "base.json").model_copy(update={"calibration": known})
+    card.save(out / "base.json")
+
+    def asked(*_args, **_more):
+        raise AssertionError("the teacher was asked")
+
+    monkeypatch.setattr(distill_module, "fill_cache", asked)
+    run(small_store, teacher, out)
+    assert Card.read(out / "base.json") == card
 
 
 def test_another_teacher_is_not_the_same_run(distilled, small_store, tiny_run, cache):
@@ -177,6 +200,40 @@ def test_sam2_learns_from_sam2_level_by_level(small_store, cache, tmp_path):
     log = (out / "embedding" / "metrics.jsonl").read_text().splitlines()
     assert all(json.loads(line)["train"]["levels"] > 0 for line in log)
     assert load_base(out).model.architecture == "sam2-hiera-mini"
+
+
+def test_a_teacher_of_another_family_and_size_teaches_the_embedding(
+    small_store, cache, tmp_path, monkeypatch
+):
+    """The student sees 256 px, its teacher 64; their decoders differ, so the student trains its own."""
+    card = load_base("untrained").card
+    changes = {"architecture": "efficientsam-ti", "input_size": 64, "embedding_size": 4}
+    master, folder = Sam("efficientsam-ti", 64).eval(), tmp_path / "teacher"
+    folder.mkdir()
+    save_base(folder, master, card.model_copy(update=changes | {"name": "vit"}))
+    shown, encode = [], Sam.levels
+
+    def recorded(self, images):
+        shown.append((self.architecture, images.shape[-1]))
+        return encode(self, images)
+
+    monkeypatch.setattr(Sam, "levels", recorded)
+    out = run(small_store, str(folder), tmp_path / "out", "student=tiny")
+    assert ("efficientsam-ti", 64) in shown and ("efficientsam-ti", 256) not in shown
+    assert load_base(out).model.encode(torch.rand(1, 1, 256, 256)).image.shape[-1] == 16
+    log = (out / "embedding" / "metrics.jsonl").read_text().splitlines()
+    first, second = (json.loads(line)["train"]["total"] for line in log)
+    assert second < first
+    with pytest.raises(InputError, match="cannot answer.*decoder.epochs=4"):
+        run(small_store, str(folder), tmp_path / "none", "student=tiny", "decoder.epochs=0")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_decoder_that_chooses_among_three_does_not_answer_for_one_that_does_not():
+    student, master = Sam("tiny", 32), Sam("tiny", 32)
+    assert answers_alike(student, master)
+    master.mask_decoder.best = True
+    assert not answers_alike(student, master)
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +307,7 @@ def test_a_teacher_is_shown_its_own_padding(cache):
         kept = EmbeddingCache(cache / padding, "recorder", 2)
         kept.read = lambda plane: None  # the three planes are alike
         fill_cache(
-            kept, master, card, Supervision((), False, ()), (train, val),
+            kept, (master, card), Supervision((), False, ()), (train, val),
             flips=True, report=lambda _: None,
         )  # fmt: skip
         seen = {tuple(map(tuple, image[0, 0].tolist())) for image in master.shown}
@@ -276,17 +333,14 @@ def test_a_decoder_is_taken_over_with_what_it_adds_to_its_image():
 
 def test_a_teacher_that_does_not_suit_the_student_is_refused(small_store, teacher, cache, tmp_path):
     out = tmp_path / "mini"
-    with pytest.raises(InputError, match="mask decoder that the student sam2-hiera-mini cannot"):
-        run(small_store, teacher, out, "student=sam2-hiera-mini", "embedding.levels=0.5")
+    asked = ["student=sam2-hiera-mini", "embedding.masks=0.5"]
+    with pytest.raises(InputError, match="mask decoder is not the one.*embedding.masks=0"):
+        run(small_store, teacher, out, *asked)
     parts = ["embedding.levels=1", "embedding.supervise=parts"]
     with pytest.raises(InputError, match="light has no adapter at the end of stage 0"):
         run(small_store, teacher, out, *parts)
     assert not out.exists()  # so that the run may be repeated there with other settings
-    vit, plain = Sam("efficientsam-ti", 32), EmbeddingSection()
-    with pytest.raises(InputError, match="sees images of 32 px only.*@64"):
-        check_pair(Sam("tiny", 64), vit, plain)
-    with pytest.raises(InputError, match="mask decoder that the student tiny cannot take over"):
-        check_pair(Sam("tiny", 32), vit, plain)
+    vit = Sam("efficientsam-ti", 32)
     with pytest.raises(InputError, match=r"stages of strides \(\).*do not pair"):
         supervise(Sam("tiny", 32), vit, EmbeddingSection(levels=1.0))
 

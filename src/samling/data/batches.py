@@ -38,12 +38,12 @@ class Planes:
     def __len__(self) -> int:
         return len(self.names)
 
-    def padding(self) -> NDArray[np.bool_]:
-        """(N, S, S) which pixels are no image."""
-        side = np.arange(self.images.shape[-1])
-        inner = np.full((len(self), 2), len(side)) if self.inner is None else self.inner
-        below, right = (side >= inner[:, k, None] for k in (0, 1))
-        return below[:, :, None] | right[:, None, :]
+    def padding(self, index: int) -> NDArray[np.bool_]:
+        """(S, S) which pixels of a case are no image."""
+        outside = np.ones(self.images.shape[-2:], bool)
+        height, width = self.images.shape[-2:] if self.inner is None else self.inner[index]
+        outside[:height, :width] = False
+        return outside
 
     def tensors(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Images (B, 1 | 3, S, S) float32 in [0, 1] and labels (B, S, S) float32: classes, 0 for none."""

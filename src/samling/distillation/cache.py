@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,6 +18,8 @@ from torch.nn import functional as F
 
 from samling.atomic import atomic_path
 from samling.errors import InputError
+
+_STALE_S = 600.0
 
 
 def to_grid(embedding: Tensor, size: int) -> Tensor:
@@ -78,15 +81,15 @@ class EmbeddingCache:
         planes: NDArray[np.uint8],
         encode: Callable[[Tensor], Tensor],
         *,
-        outside: NDArray[np.bool_] | None = None,
+        view: Callable[[int], Tensor] | None = None,
         batch_size: int = 1,
         advance: Callable[[int, int], None] = lambda done, total: None,
     ) -> int:
         """Compute what is missing for planes (N, S, S); return how many were computed.
 
         Args:
-            encode: (B, 1, S, S) in [0, 1] -> (B, C, h, w), without gradients.
-            outside: (N, S, S) pixels where `encode` gets -1, which is padding of the mean colour.
+            encode: (B, 1, T, T) -> (B, C, h, w), without gradients.
+            view: what `encode` gets of a plane, by its index: (1, T, T); else the plane, in [0, 1].
             advance: called with (done, total) after every batch.
         """
         missing = [index for index, plane in enumerate(planes) if self.read(plane) is None]
@@ -96,9 +99,10 @@ class EmbeddingCache:
             batch = order[start : start + batch_size]
             chosen = [index for index in batch if self.read(planes[index]) is None]
             if chosen:
-                images = torch.from_numpy(planes[chosen]).unsqueeze(1).float() / 255
-                if outside is not None:
-                    images[torch.from_numpy(outside[chosen]).unsqueeze(1)] = -1.0
+                if view is None:
+                    images = torch.from_numpy(planes[chosen]).unsqueeze(1).float() / 255
+                else:
+                    images = torch.stack([view(index) for index in chosen])
                 embeddings = to_grid(encode(images).float(), self.grid).half().cpu().numpy()
                 for index, embedding in zip(chosen, embeddings, strict=True):
                     self.write(planes[index], embedding)
@@ -109,6 +113,8 @@ class EmbeddingCache:
     def make_room(self, planes: NDArray[np.uint8], channels: int, limit: int) -> None:
         """Delete what was written longest ago for other teachers until what is missing fits.
 
+        What killed writers left half-written goes, too.
+
         Args:
             planes: (N, S, S), what `fill` will get.
             channels: of an embedding. limit: bytes that all caches under one root may take.
@@ -116,6 +122,7 @@ class EmbeddingCache:
         Raises:
             InputError: this teacher's own files would not fit; nothing was deleted.
         """
+        _clear(self.root)
         missing = sum(not self.path(plane).exists() for plane in planes)
         needed = missing * (channels * self.grid**2 * 2 + 256)
         files = list(_sizes(self.root))
@@ -132,6 +139,14 @@ class EmbeddingCache:
                 return
             path.unlink(missing_ok=True)
             used -= stat.st_size
+
+
+def _clear(root: Path) -> None:
+    """Remove what writers left half-written when they were killed; nobody writes one for so long."""
+    for path in root.glob("*/.*.part"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _STALE_S:
+                path.unlink()
 
 
 def _sizes(root: Path) -> Iterator[tuple[os.stat_result, Path]]:

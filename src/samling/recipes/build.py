@@ -182,11 +182,17 @@ def _card(name: str, model: Sam, prompts: tuple[str, ...], licence: str) -> Card
 
 
 def save_base(folder: Path, model: Sam, card: Card) -> None:
-    """Write base.safetensors and base.json; the hash in the card is that of the weights written."""
+    """Write base.safetensors and base.json; the hash in the card is that of the weights written.
+
+    Where the same weights lie there already, their calibration stays.
+    """
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     with atomic_path(folder / "base.safetensors") as temporary:
         temporary.write_bytes(save(state))
-    card.model_copy(update={"base_sha256": sha256_of_tensors(state)}).save(folder / "base.json")
+    path, changes = folder / "base.json", {"base_sha256": sha256_of_tensors(state)}
+    if path.is_file() and (there := Card.read(path)).base_sha256 == changes["base_sha256"]:
+        card = card.model_copy(update={"calibration": there.calibration})
+    card.model_copy(update=changes).save(path)
 
 
 def adapter_maker(section: AdapterSection) -> Callable[[int], nn.Module]:

@@ -25,7 +25,9 @@ from samling.recipes.build import (
 )
 from samling.recipes.cluster import Row, on_ray
 from samling.recipes.embedding_stage import (
+    answers_alike,
     check_pair,
+    epochs_done,
     fill_cache,
     make_room,
     open_cache,
@@ -62,8 +64,9 @@ def distill(
 ) -> Path:
     """Distil `teacher` into the light model on the training cases of `stores`.
 
-    The student begins with the teacher's prompt encoder and mask decoder, and sees images in the
-    teacher's square (its fit); what surrounds them is black, whatever the teacher is shown. Stage 1
+    The student begins with the teacher's prompt encoder and mask decoder, or with its own where it
+    cannot take them over, and sees images as the teacher does (its fit), at its own size; what surrounds
+    them is black, whatever the teacher is shown. Stage 1
     (`out`/embedding) needs no labels, and takes images without any: the student's embedding is
     regressed on the teacher's, cached once, with `ray` by a Ray cluster whose machines see the same
     files. Stage 2 (`out`/decoder) tunes with simulated prompts. An interrupted run goes on.
@@ -86,10 +89,8 @@ def distill(
         take_over_decoder(model, master)
         seeing = Seeing(fit=master_card.fit)
         if settings.embedding.epochs:
-            everything = read_training(opened, model.input_size, replace(seeing, unlabelled=True))
-            if ray:
-                _fill_on_ray((model, master, master_card), settings, opened, teacher, everything)
-            _imitate(model, master, master_card, settings, *everything, out, report)
+            pair, cluster = (model, master, master_card), teacher if ray else None
+            _imitate(pair, settings, opened, out, report, cluster)
         if not settings.decoder.epochs:  # nobody will look at labels
             seeing = replace(seeing, unlabelled=True)
         planes = read_training(opened, model.input_size, seeing)
@@ -105,6 +106,10 @@ def _check(settings: DistillRecipe, stores: list[Store], student: Sam, teacher: 
     """Refuse before hours of work what would fail after them."""
     if settings.embedding.epochs:
         check_pair(student, teacher, settings.embedding)
+    if not settings.decoder.epochs and not answers_alike(student, teacher):
+        problem = f"has a mask decoder with which the student {student.architecture} cannot answer"
+        remedy = "let the student train its own: decoder.epochs=4, say"
+        raise InputError(teacher.architecture, problem, remedy)
     needed: list[tuple[str, str, str]] = []
     if settings.embedding.epochs and settings.embedding.masks:
         needed.append(("train", "draw boxes from for embedding.masks", "embedding.masks=0"))
@@ -116,6 +121,70 @@ def _check(settings: DistillRecipe, stores: list[Store], student: Sam, teacher: 
             where = ", ".join(str(store.path) for store in stores)
             problem = f"have no labelled image to {use}"
             raise InputError(where, problem, f"add a store with labels, or set {remedy}")
+
+
+def _student(settings: DistillRecipe) -> Base:
+    """A new student, with the adapters that are part of it."""
+    student = new_base(settings.student, warm=settings.warm_start)
+    if settings.adapter.kind == "none":
+        return student
+    seed_weights(settings.seed)
+    inject_section(student.model, settings.adapter)
+    own = settings.adapter.model_dump(mode="json")
+    return Base(student.model, student.card.model_copy(update={"own_adapter": own}))
+
+
+def _imitate(
+    pair: tuple[Sam, Sam, Card],
+    settings: DistillRecipe,
+    stores: list[Store],
+    out: Path,
+    report: Report,
+    cluster: str | None,
+) -> None:
+    """Stage 1: fill the cache of the teacher, regress the student on it.
+
+    Args:
+        pair: student and teacher, with the teacher's card.
+        cluster: the teacher's name, if Ray is to fill the cache.
+    """
+    model, master, card = pair
+    master.to(next(model.parameters()).device)
+    seeing = Seeing(fit=card.fit, unlabelled=True)
+    pictures = read_training(stores, model.input_size, seeing)
+    if epochs_done(out) < settings.embedding.epochs:  # else nobody will look at the cache
+        if cluster:
+            _fill_on_ray(pair, settings, stores, cluster, pictures)
+        views = _views(master, stores, seeing, pictures)
+        _fill(pair, settings, (pictures, views), report)
+    shown = supervise(model, master, settings.embedding)
+    cache = open_cache(card, model, settings.embedding)
+    known = tuple(kind for kind in ("box", "points") if kind in card.prompts)
+    regress(model, shown, cache, settings, pictures, out, report, known)
+
+
+def _views(
+    master: Sam, stores: list[Store], seeing: Seeing, pictures: tuple[Planes, Planes]
+) -> tuple[Planes, Planes]:
+    """The pictures of training and validation at the teacher's size."""
+    if master.input_size == pictures[0].images.shape[-1]:
+        return pictures
+    return read_training(stores, master.input_size, seeing)
+
+
+def _fill(
+    pair: tuple[Sam, Sam, Card],
+    settings: DistillRecipe,
+    sizes: tuple[tuple[Planes, Planes], tuple[Planes, Planes]],
+    report: Report,
+    share: slice | None = None,
+) -> None:
+    """Ask the teacher for what its cache lacks; `sizes`: the pictures as student and teacher see them."""
+    model, master, card = pair
+    section, (pictures, views) = settings.embedding, sizes
+    shown = supervise(model, master, section)[1]
+    fill_cache(open_cache(card, model, section), (master, card), shown, pictures, views=views,
+               flips=section.flips, share=share, report=report)  # fmt: skip
 
 
 def _fill_on_ray(
@@ -134,36 +203,6 @@ def _fill_on_ray(
     on_ray(_TeacherWorker, given, rows, "teacher embeddings", "shares")
 
 
-def _student(settings: DistillRecipe) -> Base:
-    """A new student, with the adapters that are part of it."""
-    student = new_base(settings.student, warm=settings.warm_start)
-    if settings.adapter.kind == "none":
-        return student
-    seed_weights(settings.seed)
-    inject_section(student.model, settings.adapter)
-    own = settings.adapter.model_dump(mode="json")
-    return Base(student.model, student.card.model_copy(update={"own_adapter": own}))
-
-
-def _imitate(
-    model: Sam,
-    master: Sam,
-    card: Card,
-    settings: DistillRecipe,
-    train: Planes,
-    val: Planes,
-    out: Path,
-    report: Report,
-) -> None:
-    """Stage 1: fill the cache of the teacher, regress the student on it."""
-    master.to(next(model.parameters()).device)
-    shown = supervise(model, master, settings.embedding)
-    cache = open_cache(card, model, settings.embedding)
-    flips = settings.embedding.flips
-    fill_cache(cache, master, card, shown[1], (train, val), flips=flips, report=report)
-    regress(model, shown, cache, settings, train, val, out, report)
-
-
 class _TeacherWorker:
     """Fills shares of the teacher's cache; who asks for them again finds them done."""
 
@@ -171,27 +210,27 @@ class _TeacherWorker:
         self.settings = DistillRecipe.model_validate(settings)
         self.master, self.card = _teacher(teacher)
         self.student = _student(self.settings).model
-        self.planes = read_training(
-            [Store.open(Path(path)) for path in stores],
-            self.student.input_size,
+        seeing, opened = (
             Seeing(fit=self.card.fit, unlabelled=True),
+            [Store.open(Path(p)) for p in stores],
         )
+        pictures = read_training(opened, self.student.input_size, seeing)
+        self.sizes = pictures, _views(self.master, opened, seeing, pictures)
 
     def __call__(self, row: Row) -> Row:
-        section = self.settings.embedding
-        shown = supervise(self.student, self.master, section)
-        cache = open_cache(self.card, self.student, section)
-        share = slice(row["share"], None, SHARES)
-        fill_cache(cache, self.master, self.card, shown[1], self.planes, flips=section.flips,
-                   share=share, report=lambda message: None)  # fmt: skip
+        pair, share = (self.student, self.master, self.card), slice(row["share"], None, SHARES)
+        _fill(pair, self.settings, self.sizes, lambda message: None, share)
         return row
 
 
 def take_over_decoder(student: Sam, master: Sam) -> None:
     """Copy prompt encoder, mask decoder, skips and box map that fit, an automatic mode if there is one.
 
-    A student without skips has no box map: it knows boxes by their tokens alone.
+    A student without skips has no box map: it knows boxes by their tokens alone. A decoder of another
+    kind (SAM 2's for a TinyViT) is not taken over; the student keeps its own, and must train it.
     """
+    if type(student.mask_decoder) is not type(master.mask_decoder):
+        return
     parts = ["mask_decoder.", "box_map.", *(f"prompt_encoder.{name}" for name in PROMPTED)]
     if [c.weight.shape for c in student.skips] == [c.weight.shape for c in master.skips]:
         parts.append("skips.")

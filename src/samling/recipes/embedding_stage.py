@@ -27,6 +27,7 @@ from samling.models.tiny_vit import EMBEDDING_CHANNELS
 from samling.recipes.objective import prompted_terms, weighted_sum
 from samling.recipes.prompted_training import Report
 from samling.recipes.supervision import Supervision, supervise
+from samling.training.checkpoint import read_checkpoint
 from samling.training.loop import Schedule, Task, Terms, best_precision, fit, precision
 from samling.training.randomness import generator
 
@@ -38,17 +39,23 @@ def check_pair(student: Sam, teacher: Sam, section: EmbeddingSection) -> None:
     """Refuse a teacher that the student cannot be regressed on.
 
     Raises:
-        InputError: it was made for images of another size, its mask decoder is of another kind, or
-            deep supervision is asked for and the two do not suit, see `supervise`.
+        InputError: `embedding.masks` is asked for, and the teacher's decoder would not answer for the
+            student, see `answers_alike`; or deep supervision is, and the two do not suit, see `supervise`.
     """
-    side = student.input_size
-    if teacher.input_size != side:
-        problem = f"sees images of {teacher.input_size} px only, and the student's have {side}"
-        raise InputError(teacher.architecture, problem, f"name the teacher with @{side} after it")
-    if type(teacher.mask_decoder) is not type(student.mask_decoder):
-        problem = f"has a mask decoder that the student {student.architecture} cannot take over"
-        raise InputError(teacher.architecture, problem, "choose another teacher or student")
+    if section.masks and not answers_alike(student, teacher):
+        problem = f"its mask decoder is not the one that the student {student.architecture} has"
+        raise InputError(teacher.architecture, problem, "set embedding.masks=0")
     supervise(student, teacher, section)
+
+
+def answers_alike(student: Sam, teacher: Sam) -> bool:
+    """Whether a student with the teacher's mask decoder answers as the teacher does.
+
+    Not if the decoder is of another kind, or if one answers with the best of three masks and the other
+    with the single one, which the teacher's training may never have asked for.
+    """
+    own, other = student.mask_decoder, teacher.mask_decoder
+    return type(own) is type(other) and own.best == other.best
 
 
 def open_cache(teacher: Card, student: Sam, section: EmbeddingSection) -> EmbeddingCache:
@@ -64,11 +71,11 @@ def open_cache(teacher: Card, student: Sam, section: EmbeddingSection) -> Embedd
 
 def fill_cache(
     cache: EmbeddingCache,
-    master: Sam,
-    card: Card,
+    teacher: tuple[Sam, Card],
     shown: Supervision,
     pictures: tuple[Planes, Planes],
     *,
+    views: tuple[Planes, Planes] | None = None,
     flips: bool,
     share: slice | None = None,
     report: Report,
@@ -78,23 +85,24 @@ def fill_cache(
     A file holds the embedding's channels, and behind them those that deep supervision compares.
 
     Args:
-        card: the teacher's; it says what surrounds an image.
+        teacher: and its card, which says what surrounds an image.
         shown: what the teacher shows.
         pictures: of training and validation.
+        views: the same at the teacher's size, if that is another.
         share: of all these images; the others are left to somebody else, who also made room.
 
     Raises:
         InputError: the cache would grow beyond its limit.
     """
+    master, card = teacher
     device = next(master.parameters()).device
     train, val = pictures
     if share is None:
         make_room(cache, shown, pictures, flips=flips)
-    part = share or slice(None)
-    planes = _with_flips(train.images, val.images, flips)[part]
-    outside = None
-    if card.padding == "mean":
-        outside = _with_flips(train.padding(), val.padding(), flips)[part]
+    planes = _with_flips(train.images, val.images, flips)
+    mine = range(len(planes))[share or slice(None)]
+    planes = planes[share or slice(None)]
+    view = partial(_view, views or pictures, card.padding == "mean")
     report(f"teacher embeddings of {len(planes)} images (cached ones are kept)")
     kind = best_precision(device)
 
@@ -105,7 +113,7 @@ def fill_cache(
             return join([every[-1], *levels], cache.grid) if levels else every[-1]
 
     master.eval()
-    cache.fill(planes, encode, outside=outside, advance=_announce(report))
+    cache.fill(planes, encode, view=lambda index: view(mine[index]), advance=_announce(report))
 
 
 def make_room(
@@ -126,6 +134,17 @@ def _with_flips(train: NDArray[Any], val: NDArray[Any], flips: bool) -> NDArray[
     return np.ascontiguousarray(np.concatenate(parts))
 
 
+def _view(pictures: tuple[Planes, Planes], mean: bool, index: int) -> Tensor:
+    """(1, T, T) in [0, 1], in the order of `_with_flips`; padding of the `mean` colour is -1."""
+    train, val = pictures
+    mirrored, index = index >= len(train) + len(val), index % (len(train) + len(val))
+    part, row = (train, index) if index < len(train) else (val, index - len(train))
+    image = torch.from_numpy(part.images[row]).float() / 255
+    if mean:
+        image[torch.from_numpy(part.padding(row))] = -1.0
+    return (image.flip(-1) if mirrored else image).unsqueeze(0)
+
+
 @dataclass
 class _Stage:
     """What a step of stage 1 needs."""
@@ -137,6 +156,8 @@ class _Stage:
     cache: EmbeddingCache
     settings: DistillRecipe
     kind: str
+    prompts: tuple[str, ...]
+    """Kinds by which the teacher's decoder is asked for an object."""
 
     @property
     def device(self) -> torch.device:
@@ -163,23 +184,24 @@ def regress(
     shown: tuple[Supervision, Supervision],
     cache: EmbeddingCache,
     settings: DistillRecipe,
-    train: Planes,
-    val: Planes,
+    pictures: tuple[Planes, Planes],
     out: Path,
     report: Report,
+    prompts: tuple[str, ...],
 ) -> None:
     """Train the encoder on the cached outputs; `model` ends with its best weights.
 
     Args:
         shown: what student and teacher show to deep supervision, see `supervise`.
+        prompts: kinds (box, points) that the teacher knows, for `embedding.masks`.
     """
-    section, encoder = settings.embedding, model.image_encoder
+    section, encoder, (train, val) = settings.embedding, model.image_encoder, pictures
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("image_encoder."))
     device = next(model.parameters()).device
     own, wanted = (part.widths for part in shown)
     deep = Projections(own, wanted).to(device) if section.levels else None
-    stage = _Stage(model, deep, shown, cache, settings, best_precision(device))
+    stage = _Stage(model, deep, shown, cache, settings, best_precision(device), prompts)
     trained = stage.trained()
     options, parameters = section.optimiser, list(trained.parameters())
     make = torch.optim.Adam if options.kind == "adam" else torch.optim.AdamW
@@ -202,6 +224,12 @@ def regress(
     )
     if best:
         encoder.load_state_dict(best)
+
+
+def epochs_done(out: Path) -> int:
+    """How many epochs of stage 1 the run `out` has behind it."""
+    saved = read_checkpoint(out / "embedding" / "checkpoint.pt")
+    return saved["epoch"] if saved else 0
 
 
 def _steps(stage: _Stage, train: Planes, epoch: int) -> Iterator[Callable[[], tuple[Terms, int]]]:
@@ -230,16 +258,19 @@ def _step(
         if stage.projections is not None:
             seen = stage.projections(own, stage.cache.grid)
             terms["levels"] = level_term(seen.float(), rest, stage.shown[1].widths)
+        asked: Terms = {}
         if section.masks:
             loss = stage.settings.decoder.loss
             masks = torch.from_numpy(labels).float().to(device)
             # The student's decoder is the teacher's, frozen: it judges what matters
             shown = Embedding(embedding, None, stage.model.skips_of(levels))
-            asked = prompted_terms(stage.model, shown, masks, "box", loss, rng)
+            kind = rng.choice(stage.prompts) if len(stage.prompts) > 1 else stage.prompts[0]
+            asked = prompted_terms(stage.model, shown, masks, kind, loss, rng)
             if asked:
                 terms["masks"] = weighted_sum(asked, loss)
     total = torch.stack([getattr(section, name) * value for name, value in terms.items()]).sum()
-    return terms | {"total": total}, len(planes)
+    parts = {f"masks_{name}": value for name, value in asked.items()}
+    return terms | parts | {"total": total}, len(planes)
 
 
 @torch.no_grad()
