@@ -67,6 +67,26 @@ def test_a_method_has_one_colour_in_every_panel_and_picture(tmp_path: Path, monk
     assert to_hex(dots.axes[0].collections[-1].get_facecolor()[0]).upper() == COLOURS[2]
 
 
+def test_what_is_stored_has_a_panel_of_its_own(tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("matplotlib")
+    from matplotlib.collections import PathCollection
+
+    figures = []
+    monkeypatch.setattr(plots, "_saved", lambda figure, path: figures.append(figure) or path)
+    dice = Interval(0.5, 0.4, 0.7)
+    points = [Priced("small", dice, 12.0, 1, 0.3), Priced("drawn", dice, 9.0, None)]
+    draw_cost(points, tmp_path / "c.png")
+    draw_cost(points[1:], tmp_path / "c.png")
+    times, files = figures[0].axes
+    shown = [
+        [dots.get_offsets()[0][0] for dots in axes.collections if isinstance(dots, PathCollection)]
+        for axes in (times, files)
+    ]
+    assert set(shown[0]) == {12.0, 9.0} and set(shown[1]) == {0.3}
+    assert "ms" in times.get_xlabel() and "MB" in files.get_xlabel()
+    assert len(figures[1].axes) == 1
+
+
 @pytest.mark.filterwarnings("error")
 def test_names_of_methods_as_fast_as_each_other_are_inside(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")

@@ -343,8 +343,8 @@ _CAPTIONS = {
     ROBUSTNESS: "Mean Dice when each side of the box is moved at random by up to so many percent.",
     DAMAGE: "Mean change of Dice, each image against itself, when the picture is as another machine, "
     "setting or export would have given it; level 0 is the picture as it was.",
-    COST: "Mean Dice with its 95% interval against the time of one image with one prompt; the area "
-    "of a dot grows with the number of weights.",
+    COST: "Mean Dice with its 95% interval against the time of one image with one prompt, and against "
+    "the size of the file; the area of a dot grows with the number of weights.",
 }
 
 

@@ -104,52 +104,65 @@ class Priced:
     dice: Interval
     ms: float
     parameters: int | None
+    file_mb: float | None = None
 
 
 def draw_cost(
     points: Sequence[Priced], path: Path, title: str = "", methods: Sequence[str] = ()
 ) -> Path | None:
-    """Mean Dice against milliseconds per image (logarithmic); None without any point.
+    """Mean Dice against milliseconds per image and megabytes of file, logarithmic; None without any point.
 
-    The area of a dot grows with the square root of the number of parameters.
+    The area of a dot grows with the square root of the number of parameters. Without a file of any method
+    there is no second panel.
 
     Args:
         methods: an order that gives each its colour, as in `draw_robustness`.
     """
     if not points:
         return None
-    figure, axes = _figure(7.5, 4.4)
+    panels = [("ms per image (one prompt)", [(point, point.ms) for point in points])]
+    stored = [(point, point.file_mb) for point in points if point.file_mb]
+    if stored:
+        panels.append(("MB of file, an adapter's without its base", stored))
+    figure, _ = _figure(7.5, 4.4 * len(panels), rows=len(panels))
     numbers = _numbers(methods, (point.method for point in points))
-    for point in points:
-        error = [[point.dice.mean - point.dice.low], [point.dice.high - point.dice.mean]]
-        colour = _style(numbers[point.method])["color"]
-        axes.errorbar(point.ms, point.dice.mean, yerr=error, color=colour, linewidth=1.2)
-        size = 30 + 20 * ((point.parameters or 0) / 1e6) ** 0.5
-        axes.scatter(point.ms, point.dice.mean, s=size, color=colour, alpha=0.7, zorder=3)
-    axes.set_xscale("log")
-    axes.margins(x=0.2)
-    times = [point.ms for point in points]
-    low, high = axes.get_xlim()  # of nearly equal times a tiny range: names would lie far outside
-    axes.set_xlim(min(low, min(times) / 2), max(high, 2 * max(times)))
-    _name_points(axes, points)
-    axes.set(title=title, xlabel="ms per image (one prompt)", ylabel="mean Dice")
+    for axes, (label, placed) in zip(figure.axes, panels, strict=True):
+        _scatter(axes, placed, numbers)
+        axes.set(xlabel=label, ylabel="mean Dice")
+    figure.axes[0].set_title(title)
     return _saved(figure, path)
 
 
-def _name_points(axes: Any, points: Sequence[Priced]) -> None:
+def _scatter(axes: Any, placed: Sequence[tuple[Priced, float]], numbers: Mapping[str, int]) -> None:
+    """Points at their cost, with interval and name."""
+    for point, x in placed:
+        error = [[point.dice.mean - point.dice.low], [point.dice.high - point.dice.mean]]
+        colour = _style(numbers[point.method])["color"]
+        axes.errorbar(x, point.dice.mean, yerr=error, color=colour, linewidth=1.2)
+        size = 30 + 20 * ((point.parameters or 0) / 1e6) ** 0.5
+        axes.scatter(x, point.dice.mean, s=size, color=colour, alpha=0.7, zorder=3)
+    axes.set_xscale("log")
+    axes.margins(x=0.2)
+    costs = [x for _, x in placed]
+    low, high = axes.get_xlim()  # of nearly equal costs a tiny range: names would lie far outside
+    axes.set_xlim(min(low, min(costs) / 2), max(high, 2 * max(costs)))
+    _name_points(axes, placed)
+
+
+def _name_points(axes: Any, points: Sequence[tuple[Priced, float]]) -> None:
     """A name beside each dot, moved down where it would cover the one above it."""
     low, high = axes.get_ylim()
     line = 0.033 * (high - low)
     placed: list[tuple[float, float]] = []
-    for point in sorted(points, key=lambda one: -one.dice.mean):
-        x, y = log10(point.ms), point.dice.mean
+    for point, cost in sorted(points, key=lambda one: -one[0].dice.mean):
+        x, y = log10(cost), point.dice.mean
         above = [other for at, other in placed if abs(at - x) < _NAME_DECADES]
         y = min([y, *(other - line for other in above)])
         placed.append((x, y))
         axes.annotate(
             point.method,
-            (point.ms, point.dice.mean),
-            (1.25 * point.ms, y),
+            (cost, point.dice.mean),
+            (1.25 * cost, y),
             fontsize=9,
             va="center",
             arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "0.5"},

@@ -126,9 +126,9 @@ def _compound(
     first = next(iter(order))
     safe = re.sub(r"\W+", "-", name)
     priced = [
-        Priced(s.method, s.dice, costs[s.method].ms, costs[s.method].parameters)
+        Priced(s.method, s.dice, cost.ms, cost.parameters, cost.file_mb)
         for s in scores
-        if s.protocol == first and s.dice and s.method in costs
+        if s.protocol == first and s.dice and (cost := costs.get(s.method))
     ]
     methods = [*plan.methods, *plan.baselines]  # each has one colour on the whole page
     drawn = {
