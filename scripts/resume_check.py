@@ -1,9 +1,10 @@
 """Is a distillation that is killed again and again the one that nobody touched?
 
-python scripts/resume_check.py OUT [KILLS]     about ten minutes on 2 CPU cores for 20 kills
+python scripts/resume_check.py OUT [KILLS]     about twenty minutes on 2 CPU cores for 20 kills of each kind
 
-Distils the base into a tiny student on phantoms, teacher's cache included: once undisturbed, then with
-kill -9 at random moments, 20 times, and as often resumed. Each run that ends is compared, byte for byte.
+Distils the base into a tiny student on phantoms: once undisturbed, then with kill -9 at random moments and
+resumed, 20 times while the teacher's cache is written and 20 times in training. Each run that ends is
+compared with the undisturbed one, byte for byte.
 """
 
 import json
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 from safetensors import safe_open
@@ -20,7 +22,8 @@ from safetensors import safe_open
 from samling.data.phantom import write_phantom_set
 from samling.recipes.prepare import prepare
 
-IMAGES = 60
+IMAGES = 120
+CACHE, TRAINING = "writing the cache", "training"
 SETTINGS = ["student=tiny", "warm_start=false", "embedding.epochs=3", "embedding.batch_size=8",
             "decoder.epochs=3", "decoder.batch_size=8"]  # fmt: skip
 
@@ -30,36 +33,47 @@ def main(out: Path, kills: int) -> None:
     if out.exists() and any(out.iterdir()):
         sys.exit(f"{out} is not empty: what is there would be resumed; name a new folder")
     out.mkdir(parents=True, exist_ok=True)
-    store = out / "phantoms.h5"
+    store, whole = out / "phantoms.h5", out / "cache-whole"
     prepare(write_phantom_set(out / "phantoms", IMAGES), store, "folder", name="phantoms")
-    started = time.perf_counter()
-    _start(store, out / "whole", out / "cache-whole").wait()
-    seconds = time.perf_counter() - started
-    print(f"undisturbed: {seconds:.0f} s", flush=True)
-    killed, ended, wrong = 0, 0, 0
+    spans = _undisturbed(store, out / "whole", whole)
+    told = ", ".join(f"{name} {start:.0f} to {end:.0f} s" for name, (start, end) in spans.items())
+    print(f"undisturbed: {told}", flush=True)
+    killed, ended, wrong = dict.fromkeys(spans, 0), 0, 0
     chance = random.SystemRandom()
-    while killed < kills:
+    while min(killed.values()) < kills:
         run, cache = out / f"cut-{ended}", out / f"cache-{ended}"
+        kind = CACHE if len(_embeddings(cache)) < len(_embeddings(whole)) else TRAINING
+        limit = chance.uniform(*spans[kind]) if killed[kind] < kills else None
         process = _start(store, run, cache)
         try:
-            code = process.wait(timeout=chance.uniform(0, seconds))
+            code = process.wait(timeout=limit)
         except subprocess.TimeoutExpired:
+            full = len(_embeddings(cache)) == len(_embeddings(whole))
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            killed += 1
-            print(
-                f"killed {killed} times; {_unreadable(cache)} files of the cache unreadable",
-                flush=True,
-            )
-            if killed < kills:
-                continue
-            code = _start(store, run, cache).wait()
+            killed[TRAINING if full else CACHE] += 1
+            bad = sum(map(_damaged, _embeddings(cache)))
+            wrong += bad
+            print(f"killed {killed}; {bad} files of the cache damaged", flush=True)
+            continue
         wrong += _differences(out / "whole", run) if code == 0 else 1
-        wrong += _unreadable(cache)
+        wrong += sum(map(_damaged, _embeddings(cache)))
         ended += 1
         print(f"run {ended} ended with {code}; {wrong} differences so far", flush=True)
-    print(f"{killed} kills over {ended} runs: {wrong} differences")
+    print(f"{killed} kills over {ended} ended runs: {wrong} differences")
     sys.exit(bool(wrong))
+
+
+def _undisturbed(store: Path, run: Path, cache: Path) -> dict[str, tuple[float, float]]:
+    """From when to when the cache was written, and trained, in seconds after the start."""
+    process, started = _start(store, run, cache), time.perf_counter()
+    writing = training = 0.0
+    while process.poll() is None:
+        now = time.perf_counter() - started
+        writing = writing or now * bool(_embeddings(cache))
+        training = training or now * (run / "embedding").exists()
+        time.sleep(0.1)
+    return {CACHE: (writing, training), TRAINING: (training, time.perf_counter() - started)}
 
 
 def _start(store: Path, run: Path, cache: Path) -> "subprocess.Popen[bytes]":
@@ -92,16 +106,19 @@ def _scores(stage: Path) -> list[tuple[int, dict[str, float]]]:
     return [(row["epoch"], row["val"]) for row in rows]
 
 
-def _unreadable(cache: Path) -> int:
-    """Embeddings that cannot be opened; what is half written has another name."""
-    bad = 0
-    for path in cache.glob("embeddings/*/*.safetensors"):
-        try:
-            with safe_open(path, framework="np") as stream:
-                stream.get_tensor("embedding")
-        except Exception:  # whatever it is, nobody could use the file
-            bad += 1
-    return bad
+def _embeddings(cache: Path) -> list[Path]:
+    """Whole files; what is half written has another name."""
+    return sorted(cache.glob("embeddings/*/*.safetensors"))
+
+
+def _damaged(path: Path) -> bool:
+    """Whether an embedding cannot be opened, or is not what was written."""
+    try:
+        with safe_open(path, framework="np") as stream:
+            told = (stream.metadata() or {})["crc32"]
+            return told != str(zlib.crc32(stream.get_tensor("embedding").tobytes()))
+    except Exception:  # whatever it is, nobody could use the file
+        return True
 
 
 if __name__ == "__main__":

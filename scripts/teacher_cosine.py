@@ -3,7 +3,7 @@
 python scripts/teacher_cosine.py BASE STORE.h5 ...        BASE: a folder, or `base`; half a second an image
 
 Validation images, each as the base sees it; the teacher's embedding is averaged onto the base's grid, as in
-the first stage of `samling distill`. Mean cosine over cells and images, by set; 1 is the teacher's direction.
+the first stage of `samling distill`. Mean cosine over cells and images, by set; 1 is the teacher's own.
 """
 
 import sys

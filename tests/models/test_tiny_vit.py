@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from samling.models.tiny_vit import (
     SHAPES,
@@ -105,6 +106,13 @@ def test_channel_norm_normalises_every_pixel():
 )
 def test_number_of_weights(stem, count):
     assert sum(p.numel() for p in TinyViT(SHAPES[stem]).parameters()) == count
+
+
+def test_the_shipped_encoder_takes_four_gigaflops():
+    """Two per multiply-add, skips left out; with gradients attention is written out and counted."""
+    with FlopCounterMode(display=False) as counter:
+        TinyViT(SHAPES["lean-bare"]).eval()(torch.rand(1, 3, 256, 256))
+    assert round(counter.get_total_flops() / 1e9, 2) <= 4.0
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from samling.inference.card import Card
 from samling.models.sam import Sam
 from samling.models.weights import sha256_of_tensors
 from samling.recipes.build import (
+    SHIPPED,
     adapter_maker,
     load_base,
     load_torch,
@@ -149,6 +150,10 @@ def test_the_base_that_looks_closer_has_the_same_weights():
     [wanted], _ = far.predict(crop, boxes=inner)
     np.testing.assert_array_equal(mask[75:195, 60:180], wanted)
     assert mask.sum() == wanted.sum() > 0
+
+
+def test_what_ships_takes_at_most_25_megabytes():
+    assert sum(file.stat().st_size for file in SHIPPED.iterdir()) <= 25e6
 
 
 def test_a_saved_base_is_loaded_bit_for_bit(tmp_path):
