@@ -35,20 +35,19 @@ def main(out: Path, kills: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     store, whole = out / "phantoms.h5", out / "cache-whole"
     prepare(write_phantom_set(out / "phantoms", IMAGES), store, "folder", name="phantoms")
-    spans = _undisturbed(store, out / "whole", whole)
+    spans, total = _undisturbed(store, out / "whole", whole), len(_embeddings(whole))
     told = ", ".join(f"{name} {start:.0f} to {end:.0f} s" for name, (start, end) in spans.items())
     print(f"undisturbed: {told}", flush=True)
     killed, ended, wrong = dict.fromkeys(spans, 0), 0, 0
     chance = random.SystemRandom()
     while min(killed.values()) < kills:
         run, cache = out / f"cut-{ended}", out / f"cache-{ended}"
-        kind = CACHE if len(_embeddings(cache)) < len(_embeddings(whole)) else TRAINING
-        limit = chance.uniform(*spans[kind]) if killed[kind] < kills else None
         process = _start(store, run, cache)
         try:
-            code = process.wait(timeout=limit)
+            full = len(_embeddings(cache)) == total
+            code = process.wait(timeout=chance.uniform(*_span(spans, full, killed[CACHE] < kills)))
         except subprocess.TimeoutExpired:
-            full = len(_embeddings(cache)) == len(_embeddings(whole))
+            full = len(_embeddings(cache)) == total
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             killed[TRAINING if full else CACHE] += 1
@@ -56,12 +55,21 @@ def main(out: Path, kills: int) -> None:
             wrong += bad
             print(f"killed {killed}; {bad} files of the cache damaged", flush=True)
             continue
-        wrong += _differences(out / "whole", run) if code == 0 else 1
-        wrong += sum(map(_damaged, _embeddings(cache)))
+        if code:
+            sys.exit(f"run {ended} ended with {code}")
+        wrong += _differences(out / "whole", run) + sum(map(_damaged, _embeddings(cache)))
         ended += 1
-        print(f"run {ended} ended with {code}; {wrong} differences so far", flush=True)
+        print(f"{ended} runs ended; {wrong} differences so far", flush=True)
     print(f"{killed} kills over {ended} ended runs: {wrong} differences")
     sys.exit(bool(wrong))
+
+
+def _span(spans: dict[str, tuple[float, float]], full: bool, wanted: bool) -> tuple[float, float]:
+    """Between which seconds a process is killed; `full`: it finds the cache written, and trains at once."""
+    (writing, training), (_, end) = spans[CACHE], spans[TRAINING]
+    if full:
+        return writing, writing + end - training
+    return (writing, training) if wanted else (training, end)
 
 
 def _undisturbed(store: Path, run: Path, cache: Path) -> dict[str, tuple[float, float]]:
@@ -73,6 +81,8 @@ def _undisturbed(store: Path, run: Path, cache: Path) -> dict[str, tuple[float, 
         writing = writing or now * bool(_embeddings(cache))
         training = training or now * (run / "embedding").exists()
         time.sleep(0.1)
+    if process.returncode:
+        sys.exit(f"the undisturbed run ended with {process.returncode}")
     return {CACHE: (writing, training), TRAINING: (training, time.perf_counter() - started)}
 
 

@@ -11,21 +11,22 @@ from pathlib import Path
 
 import torch
 
+from samling.data.batches import read_planes
 from samling.data.store import Store
 from samling.distillation.cache import to_grid
 from samling.distillation.decoupled import embedding_terms
 from samling.recipes.build import load_base
-from samling.recipes.prompted_training import Seeing, read_training
 
 
 @torch.inference_mode()
 def main(base: str, paths: list[str]) -> None:
     """Measure and print."""
     student, teacher = load_base(base), load_base("litemedsam").model
-    seeing = Seeing(fit=student.card.fit, unlabelled=True)
     for path in paths:
         store = Store.open(Path(path))
-        _, val = read_training([store], student.model.input_size, seeing)
+        val = read_planes(
+            [(store, store.splits.val)], teacher.input_size, fit=student.card.fit, unlabelled=True
+        )
         cosines = []
         for image in val.images:
             picture = torch.from_numpy(image)[None, None].float() / 255

@@ -214,7 +214,7 @@ class EmbeddingSection(Section):
         default="outputs", description="of a level: its output, or block, adapter and both (DSKD)"
     )
     masks: float = Field(
-        default=0.0, ge=0, description="weight: masks of the teacher's decoder, boxes from labels"
+        default=0.0, ge=0, description="weight: masks of the teacher's decoder, prompts from labels"
     )
     optimiser: OptimiserSection = OptimiserSection(kind="adamw", rate=1e-3, cosine=True)
 

@@ -20,6 +20,7 @@ from samling.inference.expectation import Calibration
 from samling.models.sam import Sam
 from samling.models.weights import sha256_of_tensors
 from samling.recipes import distill as distill_module
+from samling.recipes import embedding_stage
 from samling.recipes.build import load_base, load_torch, new_base, save_base, trainee
 from samling.recipes.distill import distill, take_over_decoder
 from samling.recipes.embedding_stage import answers_alike, fill_cache
@@ -154,6 +155,15 @@ def test_a_finished_run_asks_no_teacher_and_keeps_its_calibration(
     monkeypatch.setattr(distill_module, "fill_cache", asked)
     run(small_store, teacher, out)
     assert Card.read(out / "base.json") == card
+    model = load_base(out).model
+    save_base(out, model, card.model_copy(update={"calibration": None, "mask_threshold": 0.7}))
+    assert (
+        Card.read(out / "base.json").calibration is None
+    )  # it was measured with another threshold
+    card.save(out / "base.json")
+    model.presence.linear.bias.data += 1
+    save_base(out, model, card.model_copy(update={"calibration": None}))
+    assert Card.read(out / "base.json").calibration is None  # and with other weights
 
 
 def test_another_teacher_is_not_the_same_run(distilled, small_store, tiny_run, cache):
@@ -218,14 +228,20 @@ def test_a_teacher_of_another_family_and_size_teaches_the_embedding(
         return encode(self, images)
 
     monkeypatch.setattr(Sam, "levels", recorded)
-    out = run(small_store, str(folder), tmp_path / "out", "student=tiny")
+    said = []
+    out = run(small_store, str(folder), tmp_path / "out", "student=tiny", report=said.append)
+    assert (
+        "the student keeps its own mask decoder (random weights) and trains it in stage 2" in said
+    )
     assert ("efficientsam-ti", 64) in shown and ("efficientsam-ti", 256) not in shown
     assert load_base(out).model.encode(torch.rand(1, 1, 256, 256)).image.shape[-1] == 16
     log = (out / "embedding" / "metrics.jsonl").read_text().splitlines()
     first, second = (json.loads(line)["train"]["total"] for line in log)
     assert second < first
-    with pytest.raises(InputError, match="cannot answer.*decoder.epochs=4"):
-        run(small_store, str(folder), tmp_path / "none", "student=tiny", "decoder.epochs=0")
+    for setting, why in (("decoder.epochs=0", "cannot answer.*decoder.epochs=4"),
+                         ("embedding.epochs=0", "nothing to teach tiny but its embedding")):  # fmt: skip
+        with pytest.raises(InputError, match=why):
+            run(small_store, str(folder), tmp_path / "none", "student=tiny", setting)
     assert not (tmp_path / "none").exists()
 
 
@@ -296,6 +312,59 @@ class Recorder(torch.nn.Module):
         return [torch.zeros(len(images), 256, 2, 2)]
 
 
+@pytest.mark.parametrize("shares", [1, 3])
+def test_a_cached_embedding_is_that_of_its_image(cache, shares):
+    """Training, validation and mirrored images, seen by the teacher at twice the student's size."""
+    rng = np.random.default_rng(0)
+    parts = {"train": 3, "val": 2}
+    small = {k: rng.integers(0, 256, (n, 4, 4), dtype=np.uint8) for k, n in parts.items()}
+    large = rng.integers(0, 256, (5, 8, 8), dtype=np.uint8)
+    pictures = [Planes(x, x, tuple(f"{k}/{i}" for i in range(len(x)))) for k, x in small.items()]
+    kept = EmbeddingCache(cache / f"in {shares}", "pooled", 2)
+    card = load_base("untrained").card
+    for k in range(shares):
+        fill_cache(
+            kept, (Pooled(), card), Supervision((), False, ()), tuple(pictures),
+            sight=lambda row: (large[row], (8, 8)), flips=True,
+            share=slice(k, None, shares), report=lambda _: None,
+        )  # fmt: skip
+    planes = np.concatenate([small["train"], small["val"], small["train"][:, :, ::-1]])
+    views = np.concatenate([large, large[:3, :, ::-1]])
+    for plane, view in zip(planes, views, strict=True):
+        means = view.reshape(2, 4, 2, 4).mean(axis=(1, 3)) / 255
+        np.testing.assert_allclose(kept.read(plane)[0], means, atol=1e-3)
+
+
+class Pooled(torch.nn.Module):
+    """A teacher whose embedding is the mean of each quarter."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def levels(self, images):
+        return [torch.nn.functional.adaptive_avg_pool2d(images, 2).expand(-1, 256, -1, -1)]
+
+
+@pytest.mark.parametrize("known", [("box",), ("box", "points")])
+def test_the_teachers_decoder_is_asked_by_what_it_knows(
+    known, small_store, teacher, cache, tmp_path, monkeypatch
+):
+    folder = Path(shutil.copytree(teacher, tmp_path / "teacher"))
+    card = Card.read(folder / "adapter.json")
+    card.model_copy(update={"prompts": (*known, "automatic")}).save(folder / "adapter.json")
+    asked, terms_of = set(), embedding_stage.prompted_terms
+
+    def recorded(model, shown, masks, kind, *more):
+        asked.add(kind)
+        return terms_of(model, shown, masks, kind, *more)
+
+    monkeypatch.setattr(embedding_stage, "prompted_terms", recorded)
+    more = ["embedding.masks=0.1", "embedding.epochs=4", "decoder.epochs=0"]
+    run(small_store, str(folder), tmp_path / "out", *more)
+    assert asked == set(known)
+
+
 def test_a_teacher_is_shown_its_own_padding(cache):
     """Padding at the right and below; mirrored images are padded at the other side."""
     images = np.full((1, 4, 4), 255, np.uint8)
@@ -334,8 +403,10 @@ def test_a_decoder_is_taken_over_with_what_it_adds_to_its_image():
 def test_a_teacher_that_does_not_suit_the_student_is_refused(small_store, teacher, cache, tmp_path):
     out = tmp_path / "mini"
     asked = ["student=sam2-hiera-mini", "embedding.masks=0.5"]
-    with pytest.raises(InputError, match="mask decoder is not the one.*embedding.masks=0"):
+    with pytest.raises(InputError, match="answers otherwise than sam2-hiera-mini's.*masks=0"):
         run(small_store, teacher, out, *asked)
+    with pytest.raises(InputError, match="untrained: knows neither box nor points.*masks=0"):
+        run(small_store, "untrained", out, "embedding.masks=0.5")
     parts = ["embedding.levels=1", "embedding.supervise=parts"]
     with pytest.raises(InputError, match="light has no adapter at the end of stage 0"):
         run(small_store, teacher, out, *parts)
@@ -382,7 +453,7 @@ def test_images_without_labels_serve_the_first_stage_alone(
     run(unlabelled, teacher, tmp_path / "alone", "decoder.epochs=0")
     with pytest.raises(InputError, match=r"no labelled image to tune on.*decoder\.epochs=0"):
         run(unlabelled, teacher, tmp_path / "refused")
-    with pytest.raises(InputError, match=r"no labelled image to draw boxes.*embedding\.masks=0\."):
+    with pytest.raises(InputError, match=r"no labelled image to draw prompts.*embedding\.masks=0\."):
         run(unlabelled, teacher, tmp_path / "refused", "decoder.epochs=0", "embedding.masks=0.5")
     assert not (tmp_path / "refused").exists()  # known before a minute of work
 

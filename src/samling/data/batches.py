@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from samling.data.case import Case
 from samling.data.intensity import Intensity, slab_to_model, to_model
 from samling.data.splits import TrainSplit, ValSplit
 from samling.data.store import Store
@@ -37,13 +38,6 @@ class Planes:
 
     def __len__(self) -> int:
         return len(self.names)
-
-    def padding(self, index: int) -> NDArray[np.bool_]:
-        """(S, S) which pixels of a case are no image."""
-        outside = np.ones(self.images.shape[-2:], bool)
-        height, width = self.images.shape[-2:] if self.inner is None else self.inner[index]
-        outside[:height, :width] = False
-        return outside
 
     def tensors(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Images (B, 1 | 3, S, S) float32 in [0, 1] and labels (B, S, S) float32: classes, 0 for none."""
@@ -90,12 +84,9 @@ def read_planes(
                 continue
             case = store.case(case_id)
             check_window(store, case_id, intensity)
-            height, width = case.image.shape
-            frame = Frame(height, width, input_size, fit)
+            plane, frame = plane_of(case, input_size, fit, intensity)
             inner.append(frame.inner)
-            images.append(
-                np.rint(slab_to_model(case.slab, frame, intensity) * 255).astype(np.uint8)
-            )
+            images.append(plane)
             label = np.zeros_like(case.image, np.uint8) if case.labels is None else case.labels
             labels.append(numbers[frame.labels_to_model(label)])
             names.append(f"{store.name}/{case_id}")
@@ -108,6 +99,15 @@ def read_planes(
         np.stack(known) if classes and known else None,
         np.array(inner, np.int64).reshape(-1, 2),
     )
+
+
+def plane_of(
+    case: Case, side: int, fit: Fit, intensity: Intensity | None = None
+) -> tuple[NDArray[np.uint8], Frame]:
+    """A case as a model of `side` px sees it, in bytes, (S, S) or (3, S, S), and where it lies there."""
+    height, width = case.image.shape
+    frame = Frame(height, width, side, fit)
+    return np.rint(slab_to_model(case.slab, frame, intensity) * 255).astype(np.uint8), frame
 
 
 def class_numbers(store: Store, classes: tuple[str, ...]) -> NDArray[np.uint8]:

@@ -182,17 +182,15 @@ def _card(name: str, model: Sam, prompts: tuple[str, ...], licence: str) -> Card
 
 
 def save_base(folder: Path, model: Sam, card: Card) -> None:
-    """Write base.safetensors and base.json; the hash in the card is that of the weights written.
-
-    Where the same weights lie there already, their calibration stays.
-    """
+    """Write base.safetensors and base.json, with the hash of the weights; a calibration of these stays."""
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     with atomic_path(folder / "base.safetensors") as temporary:
         temporary.write_bytes(save(state))
-    path, changes = folder / "base.json", {"base_sha256": sha256_of_tensors(state)}
-    if path.is_file() and (there := Card.read(path)).base_sha256 == changes["base_sha256"]:
-        card = card.model_copy(update={"calibration": there.calibration})
-    card.model_copy(update=changes).save(path)
+    path = folder / "base.json"
+    card = card.model_copy(update={"base_sha256": sha256_of_tensors(state)})
+    there = Card.read(path) if path.is_file() else card
+    same = there.model_copy(update={"calibration": card.calibration}) == card
+    (there if same else card).save(path)
 
 
 def adapter_maker(section: AdapterSection) -> Callable[[int], nn.Module]:

@@ -1,20 +1,23 @@
 """distill: teach a light encoder a teacher's embedding, then tune it with prompts in the loop."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from samling.config import AdapterSection, DistillRecipe, load_recipe
-from samling.data.batches import Planes
+from samling.data.batches import Planes, plane_of
 from samling.data.store import Store
 from samling.errors import InputError
 from samling.inference.card import Card
 from samling.models.sam import Sam
 from samling.models.tiny_vit import fold_norms
 from samling.models.weights import sha256_of_tensors, warm_start
+from samling.prompts.frame import Fit
 from samling.recipes.build import (
     Base,
     inject_section,
@@ -26,12 +29,14 @@ from samling.recipes.build import (
 from samling.recipes.cluster import Row, on_ray
 from samling.recipes.embedding_stage import (
     answers_alike,
+    asked_by,
     check_pair,
     epochs_done,
     fill_cache,
     make_room,
     open_cache,
     regress,
+    shares_decoder,
 )
 from samling.recipes.prompted_training import (
     Report,
@@ -82,11 +87,16 @@ def distill(
     opened = [Store.open(path) for path in stores]
     master, master_card = _teacher(teacher)
     student = _student(settings)
-    _check(settings, opened, student.model, master)
+    _check(settings, opened, student.model, master, master_card)
     with locked(out):
         open_run(out, settings, opened, master_card)
         model = student.model.to("cuda" if torch.cuda.is_available() else "cpu")
-        take_over_decoder(model, master)
+        begins = master_card.mask_threshold
+        if shares_decoder(model, master):
+            take_over_decoder(model, master)
+        else:
+            begins, own = 0.0, "LiteMedSAM's" if settings.warm_start else "random weights"
+            report(f"the student keeps its own mask decoder ({own}) and trains it in stage 2")
         seeing = Seeing(fit=master_card.fit)
         if settings.embedding.epochs:
             pair, cluster = (model, master, master_card), teacher if ray else None
@@ -94,7 +104,7 @@ def distill(
         if not settings.decoder.epochs:  # nobody will look at labels
             seeing = replace(seeing, unlabelled=True)
         planes = read_training(opened, model.input_size, seeing)
-        limit = tune(model, settings, *planes, out, report, master_card.mask_threshold)
+        limit = tune(model, settings, *planes, out, report, begins)
         save_base(out, model, _card(settings, student.card, master_card, opened, limit))
         if settings.decoder.epochs:
             draw_curves(out / "decoder")
@@ -102,17 +112,22 @@ def distill(
     return out
 
 
-def _check(settings: DistillRecipe, stores: list[Store], student: Sam, teacher: Sam) -> None:
+def _check(
+    settings: DistillRecipe, stores: list[Store], student: Sam, teacher: Sam, card: Card
+) -> None:
     """Refuse before hours of work what would fail after them."""
     if settings.embedding.epochs:
-        check_pair(student, teacher, settings.embedding)
+        check_pair(student, teacher, card, settings.embedding)
+    elif not shares_decoder(student, teacher):
+        problem = f"has nothing to teach {student.architecture} but its embedding"
+        raise InputError(card.name, problem, "set embedding.epochs=10, say")
     if not settings.decoder.epochs and not answers_alike(student, teacher):
         problem = f"has a mask decoder with which the student {student.architecture} cannot answer"
         remedy = "let the student train its own: decoder.epochs=4, say"
-        raise InputError(teacher.architecture, problem, remedy)
+        raise InputError(card.name, problem, remedy)
     needed: list[tuple[str, str, str]] = []
     if settings.embedding.epochs and settings.embedding.masks:
-        needed.append(("train", "draw boxes from for embedding.masks", "embedding.masks=0"))
+        needed.append(("train", "draw prompts from for embedding.masks", "embedding.masks=0"))
     if settings.decoder.epochs:
         remedy = "decoder.epochs=0: stage 1 needs none"
         needed += [("train", "tune on", remedy), ("val", "validate with", remedy)]
@@ -155,35 +170,44 @@ def _imitate(
     if epochs_done(out) < settings.embedding.epochs:  # else nobody will look at the cache
         if cluster:
             _fill_on_ray(pair, settings, stores, cluster, pictures)
-        views = _views(master, stores, seeing, pictures)
-        _fill(pair, settings, (pictures, views), report)
+        _fill(pair, settings, stores, pictures, report)
     shown = supervise(model, master, settings.embedding)
     cache = open_cache(card, model, settings.embedding)
-    known = tuple(kind for kind in ("box", "points") if kind in card.prompts)
-    regress(model, shown, cache, settings, pictures, out, report, known)
+    regress(model, shown, cache, settings, pictures, out, report, asked_by(card))
 
 
-def _views(
-    master: Sam, stores: list[Store], seeing: Seeing, pictures: tuple[Planes, Planes]
-) -> tuple[Planes, Planes]:
-    """The pictures of training and validation at the teacher's size."""
-    if master.input_size == pictures[0].images.shape[-1]:
-        return pictures
-    return read_training(stores, master.input_size, seeing)
+@dataclass(frozen=True)
+class _Sight:
+    """Images at the teacher's size, read one by one: all at 1024 px take 16 times the student's memory."""
+
+    cases: list[tuple[Store, str]]
+    side: int
+    fit: Fit
+
+    def __call__(self, row: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+        store, case_id = self.cases[row]
+        plane, frame = plane_of(store.case(case_id), self.side, self.fit)
+        return plane, frame.inner
 
 
 def _fill(
     pair: tuple[Sam, Sam, Card],
     settings: DistillRecipe,
-    sizes: tuple[tuple[Planes, Planes], tuple[Planes, Planes]],
+    stores: list[Store],
+    pictures: tuple[Planes, Planes],
     report: Report,
     share: slice | None = None,
 ) -> None:
-    """Ask the teacher for what its cache lacks; `sizes`: the pictures as student and teacher see them."""
+    """Ask the teacher for what its cache lacks."""
     model, master, card = pair
-    section, (pictures, views) = settings.embedding, sizes
+    section, sight = settings.embedding, None
+    if master.input_size != model.input_size:
+        cases = [
+            (s, name) for part in ("train", "val") for s in stores for name in s.splits.ids(part)
+        ]
+        sight = _Sight(cases, master.input_size, card.fit)
     shown = supervise(model, master, section)[1]
-    fill_cache(open_cache(card, model, section), (master, card), shown, pictures, views=views,
+    fill_cache(open_cache(card, model, section), (master, card), shown, pictures, sight=sight,
                flips=section.flips, share=share, report=report)  # fmt: skip
 
 
@@ -210,27 +234,21 @@ class _TeacherWorker:
         self.settings = DistillRecipe.model_validate(settings)
         self.master, self.card = _teacher(teacher)
         self.student = _student(self.settings).model
-        seeing, opened = (
-            Seeing(fit=self.card.fit, unlabelled=True),
-            [Store.open(Path(p)) for p in stores],
-        )
-        pictures = read_training(opened, self.student.input_size, seeing)
-        self.sizes = pictures, _views(self.master, opened, seeing, pictures)
+        self.stores = [Store.open(Path(path)) for path in stores]
+        seeing = Seeing(fit=self.card.fit, unlabelled=True)
+        self.pictures = read_training(self.stores, self.student.input_size, seeing)
 
     def __call__(self, row: Row) -> Row:
         pair, share = (self.student, self.master, self.card), slice(row["share"], None, SHARES)
-        _fill(pair, self.settings, self.sizes, lambda message: None, share)
+        _fill(pair, self.settings, self.stores, self.pictures, lambda message: None, share)
         return row
 
 
 def take_over_decoder(student: Sam, master: Sam) -> None:
     """Copy prompt encoder, mask decoder, skips and box map that fit, an automatic mode if there is one.
 
-    A student without skips has no box map: it knows boxes by their tokens alone. A decoder of another
-    kind (SAM 2's for a TinyViT) is not taken over; the student keeps its own, and must train it.
+    A student without skips has no box map: it knows boxes by their tokens alone.
     """
-    if type(student.mask_decoder) is not type(master.mask_decoder):
-        return
     parts = ["mask_decoder.", "box_map.", *(f"prompt_encoder.{name}" for name in PROMPTED)]
     if [c.weight.shape for c in student.skips] == [c.weight.shape for c in master.skips]:
         parts.append("skips.")
@@ -255,7 +273,7 @@ def tune(
     Batch norms are folded first: their statistics stay as stage 1 left them.
 
     Args:
-        start: the teacher's threshold, with whose decoder the student begins.
+        start: the threshold of the decoder that the student begins with.
 
     Returns:
         The threshold at which masks are cut best; `start` where nothing can choose one.

@@ -31,31 +31,49 @@ from samling.training.checkpoint import read_checkpoint
 from samling.training.loop import Schedule, Task, Terms, best_precision, fit, precision
 from samling.training.randomness import generator
 
+Planes8 = NDArray[np.uint8]
 _SAY_EVERY_S = 10.0
 """A large teacher takes seconds for an image: who waits is to see that it moves."""
 
 
-def check_pair(student: Sam, teacher: Sam, section: EmbeddingSection) -> None:
+def check_pair(student: Sam, teacher: Sam, card: Card, section: EmbeddingSection) -> None:
     """Refuse a teacher that the student cannot be regressed on.
+
+    Args:
+        card: the teacher's.
 
     Raises:
         InputError: `embedding.masks` is asked for, and the teacher's decoder would not answer for the
-            student, see `answers_alike`; or deep supervision is, and the two do not suit, see `supervise`.
+            student, see `answers_alike`, or knows neither box nor points; or deep supervision is, and
+            the two do not suit, see `supervise`.
     """
-    if section.masks and not answers_alike(student, teacher):
-        problem = f"its mask decoder is not the one that the student {student.architecture} has"
-        raise InputError(teacher.architecture, problem, "set embedding.masks=0")
+    if section.masks:
+        problem = "" if asked_by(card) else "knows neither box nor points"
+        if not answers_alike(student, teacher):
+            problem = f"has a mask decoder that answers otherwise than {student.architecture}'s"
+        if problem:
+            raise InputError(card.name, problem, "set embedding.masks=0")
     supervise(student, teacher, section)
+
+
+def asked_by(card: Card) -> tuple[str, ...]:
+    """Kinds of prompt by which a teacher's decoder is asked for an object."""
+    return tuple(kind for kind in ("box", "points") if kind in card.prompts)
+
+
+def shares_decoder(student: Sam, teacher: Sam) -> bool:
+    """Whether the student's mask decoder is of the teacher's kind (not SAM 2's for a TinyViT)."""
+    return type(student.mask_decoder) is type(teacher.mask_decoder)
 
 
 def answers_alike(student: Sam, teacher: Sam) -> bool:
     """Whether a student with the teacher's mask decoder answers as the teacher does.
 
-    Not if the decoder is of another kind, or if one answers with the best of three masks and the other
-    with the single one, which the teacher's training may never have asked for.
+    Not if one answers with the best of three masks and the other with the single one, which the teacher's
+    training may never have asked for.
     """
-    own, other = student.mask_decoder, teacher.mask_decoder
-    return type(own) is type(other) and own.best == other.best
+    alike = student.mask_decoder.best == teacher.mask_decoder.best
+    return alike and shares_decoder(student, teacher)
 
 
 def open_cache(teacher: Card, student: Sam, section: EmbeddingSection) -> EmbeddingCache:
@@ -75,7 +93,7 @@ def fill_cache(
     shown: Supervision,
     pictures: tuple[Planes, Planes],
     *,
-    views: tuple[Planes, Planes] | None = None,
+    sight: Callable[[int], tuple[Planes8, tuple[int, int]]] | None = None,
     flips: bool,
     share: slice | None = None,
     report: Report,
@@ -88,7 +106,8 @@ def fill_cache(
         teacher: and its card, which says what surrounds an image.
         shown: what the teacher shows.
         pictures: of training and validation.
-        views: the same at the teacher's size, if that is another.
+        sight: if the teacher sees them at another size: row, of training and then of validation, -> (T, T)
+            and what of it is image, `Frame.inner`.
         share: of all these images; the others are left to somebody else, who also made room.
 
     Raises:
@@ -102,7 +121,8 @@ def fill_cache(
     planes = _with_flips(train.images, val.images, flips)
     mine = range(len(planes))[share or slice(None)]
     planes = planes[share or slice(None)]
-    view = partial(_view, views or pictures, card.padding == "mean")
+    view = partial(_view, sight or partial(_seen, pictures), card.padding == "mean")
+    count = len(train) + len(val)
     report(f"teacher embeddings of {len(planes)} images (cached ones are kept)")
     kind = best_precision(device)
 
@@ -113,7 +133,10 @@ def fill_cache(
             return join([every[-1], *levels], cache.grid) if levels else every[-1]
 
     master.eval()
-    cache.fill(planes, encode, view=lambda index: view(mine[index]), advance=_announce(report))
+    advance = _announce(report)
+    cache.fill(
+        planes, encode, view=lambda index: view(*divmod(mine[index], count)), advance=advance
+    )
 
 
 def make_room(
@@ -134,14 +157,22 @@ def _with_flips(train: NDArray[Any], val: NDArray[Any], flips: bool) -> NDArray[
     return np.ascontiguousarray(np.concatenate(parts))
 
 
-def _view(pictures: tuple[Planes, Planes], mean: bool, index: int) -> Tensor:
-    """(1, T, T) in [0, 1], in the order of `_with_flips`; padding of the `mean` colour is -1."""
+def _seen(pictures: tuple[Planes, Planes], row: int) -> tuple[Planes8, tuple[int, int]]:
+    """An image of training or, after those, of validation, and what of it is no padding."""
     train, val = pictures
-    mirrored, index = index >= len(train) + len(val), index % (len(train) + len(val))
-    part, row = (train, index) if index < len(train) else (val, index - len(train))
-    image = torch.from_numpy(part.images[row]).float() / 255
+    part, row = (train, row) if row < len(train) else (val, row - len(train))
+    height, width = part.images.shape[-2:] if part.inner is None else part.inner[row]
+    return part.images[row], (height, width)
+
+
+def _view(
+    sight: Callable[[int], tuple[Planes8, tuple[int, int]]], mean: bool, mirrored: int, row: int
+) -> Tensor:
+    """(1, T, T) in [0, 1]; padding of the `mean` colour is -1."""
+    plane, (height, width) = sight(row)
+    image = torch.from_numpy(plane).float() / 255
     if mean:
-        image[torch.from_numpy(part.padding(row))] = -1.0
+        image[height:] = image[:, width:] = -1.0
     return (image.flip(-1) if mirrored else image).unsqueeze(0)
 
 
@@ -289,13 +320,14 @@ def _cosine_score(stage: _Stage, val: Planes) -> dict[str, float]:
 
 
 def _announce(report: Report) -> Callable[[int, int], None]:
-    said = time.monotonic()
+    said = started = time.monotonic()
 
     def advance(done: int, total: int) -> None:
         nonlocal said
-        if time.monotonic() - said > _SAY_EVERY_S or done == total:
-            said = time.monotonic()
-            report(f"teacher embeddings: {done} of {total}")
+        now = time.monotonic()
+        if now - said > _SAY_EVERY_S or done == total:
+            said, left = now, (total - done) * (now - started) / done
+            report(f"teacher embeddings: {done} of {total}, {left / 60:.0f} min left")
 
     return advance
 
