@@ -1,5 +1,6 @@
 """A store so small that a test can train on it."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -30,6 +31,31 @@ def small_store(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         licence="CC0",
     )
     return path
+
+
+@pytest.fixture(scope="module")
+def teacher(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An adapted run that differs from its base."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    run = Path(shutil.copytree(tiny_run, tmp_path_factory.mktemp("teacher") / "run"))
+    state = load_file(run / "adapter.safetensors")
+    generator = torch.Generator().manual_seed(0)
+    for name, value in state.items():
+        if name.startswith("adapter."):
+            state[name] = value + 0.1 * torch.randn(value.shape, generator=generator)
+    save_file(state, run / "adapter.safetensors")
+    return str(run)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder of a module's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAMLING_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture

@@ -91,12 +91,7 @@ def distill(
     with locked(out):
         open_run(out, settings, opened, master_card)
         model = student.model.to("cuda" if torch.cuda.is_available() else "cpu")
-        begins = master_card.mask_threshold
-        if shares_decoder(model, master):
-            take_over_decoder(model, master)
-        else:
-            begins, own = 0.0, "LiteMedSAM's" if settings.warm_start else "random weights"
-            report(f"the student keeps its own mask decoder ({own}) and trains it in stage 2")
+        begins = _decoder(model, master, master_card, settings, report)
         seeing = Seeing(fit=master_card.fit)
         if settings.embedding.epochs:
             pair, cluster = (model, master, master_card), teacher if ray else None
@@ -110,6 +105,16 @@ def distill(
             draw_curves(out / "decoder")
             shutil.copyfile(out / "decoder" / "curves.png", out / "curves.png")
     return out
+
+
+def _decoder(model: Sam, master: Sam, card: Card, settings: DistillRecipe, report: Report) -> float:
+    """Give the student the teacher's decoder, if it can hold it; the threshold it begins with."""
+    if shares_decoder(model, master):
+        take_over_decoder(model, master)
+        return card.mask_threshold
+    own = "LiteMedSAM's" if settings.warm_start else "random weights"
+    report(f"the student keeps its own mask decoder ({own}) and trains it in stage 2")
+    return 0.0
 
 
 def _check(
