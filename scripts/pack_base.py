@@ -202,10 +202,16 @@ def about(out: Path, card: Card) -> dict[str, Any]:
 
 
 def means_of(out: Path, target: str) -> dict[str, list[str]]:
-    """Of a packed base, and of every mean among its parts: the parts, each as often as it counts."""
-    path = out / target / PARTS
+    """Of a packed base, and of every one among its parts or that they began with: its parts.
+
+    Each part is named as often as it counts.
+    """
+    path, run = out / target / PARTS, out / target / "adapter.json"
     parts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     found = {target: parts} if parts else {}
+    if run.is_file():
+        began = bases_of(out).get(Card.read(run).base_sha256)
+        parts = [began.name] if began else []
     for part in dict.fromkeys(parts):
         found |= means_of(out, part)
     return found

@@ -134,6 +134,9 @@ def test_a_mean_of_means_names_all_its_parts(script, tmp_path):
         "half": ["start", "x"],
     }
     assert script.means_of(tmp_path, "run") == {}
+    card(base_sha256="1" * 64).save(tmp_path / "half" / "base.json")
+    run(tmp_path / "later", 1.0, base_sha256="1" * 64)
+    assert script.means_of(tmp_path, "later") == {"half": ["start", "x"]}  # what it began with
 
 
 @pytest.fixture
