@@ -3,7 +3,7 @@
 python scripts/resume_check.py OUT [KILLS]     about twenty minutes on 2 CPU cores for 20 kills of each kind
 
 Distils the base into a tiny student on phantoms: once undisturbed, then with kill -9 at random moments and
-resumed, 20 times while the teacher's cache is written and 20 times in training. Each run that ends is
+resumed, 20 times or more while the teacher's cache is written and in training. Each run that ends is
 compared with the undisturbed one, byte for byte.
 """
 
