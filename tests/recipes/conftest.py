@@ -1,4 +1,4 @@
-"""A store so small that a test can train on it."""
+"""What tests of recipes share: a store so small that they can train on it, a teacher, a cache, plans."""
 
 import shutil
 from collections.abc import Callable, Iterator

@@ -21,14 +21,10 @@ from samling.recipes.distill import distill, take_over_decoder
 from samling.recipes.embedding_stage import answers_alike, fill_cache
 from samling.recipes.supervision import Supervision, supervise
 
-STAGES = {
-    "embedding": {"epochs": 2, "batch_size": 3, "flips": "false"},
-    "decoder": {"epochs": 1, "batch_size": 3, "prompts": "[box]", "precision": "fp32"},
-}
-SMALL = ["warm_start=false"]
-SMALL += [
-    f"{stage}.{name}={value}" for stage, given in STAGES.items() for name, value in given.items()
-]
+SMALL = [
+    "warm_start=false", "embedding.epochs=2", "embedding.batch_size=3", "embedding.flips=false",
+    "decoder.epochs=1", "decoder.batch_size=3", "decoder.prompts=[box]", "decoder.precision=fp32",
+]  # fmt: skip
 
 
 def run(store, teacher, out, *more, report=lambda _: None):

@@ -20,6 +20,7 @@ from samling.atomic import atomic_path
 from samling.errors import InputError
 
 _STALE_S = 600.0
+"""A half-written file that is older belongs to nobody who still writes."""
 
 
 def to_grid(embedding: Tensor, size: int) -> Tensor:
@@ -142,7 +143,7 @@ class EmbeddingCache:
 
 
 def _clear(root: Path) -> None:
-    """Remove what writers left half-written when they were killed; nobody writes one for so long."""
+    """Remove what writers left half-written when they were killed."""
     for path in root.glob("*/.*.part"):
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > _STALE_S:

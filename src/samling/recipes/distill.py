@@ -71,10 +71,10 @@ def distill(
 
     The student begins with the teacher's prompt encoder and mask decoder, or with its own where it
     cannot take them over, and sees images as the teacher does (its fit), at its own size; what surrounds
-    them is black, whatever the teacher is shown. Stage 1
-    (`out`/embedding) needs no labels, and takes images without any: the student's embedding is
-    regressed on the teacher's, cached once, with `ray` by a Ray cluster whose machines see the same
-    files. Stage 2 (`out`/decoder) tunes with simulated prompts. An interrupted run goes on.
+    them is black, whatever the teacher is shown. Stage 1 (`out`/embedding) needs no labels, and takes
+    images without any: the student's embedding is regressed on the teacher's, cached once, with `ray` by
+    a Ray cluster whose machines see the same files. Stage 2 (`out`/decoder) tunes with simulated
+    prompts. An interrupted run goes on.
 
     Returns:
         The run folder with base.safetensors and base.json, usable as `--base`.
@@ -183,7 +183,7 @@ def _imitate(
 
 @dataclass(frozen=True)
 class _Sight:
-    """Images at the teacher's size, read one by one: all at 1024 px take 16 times the student's memory."""
+    """A `Sight`, read from the stores one by one: all at 1024 px take 16 times the student's memory."""
 
     cases: list[tuple[Store, str]]
     side: int

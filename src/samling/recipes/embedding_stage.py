@@ -31,7 +31,8 @@ from samling.training.checkpoint import read_checkpoint
 from samling.training.loop import Schedule, Task, Terms, best_precision, fit, precision
 from samling.training.randomness import generator
 
-Planes8 = NDArray[np.uint8]
+Sight = Callable[[int], tuple[NDArray[np.uint8], tuple[int, int]]]
+"""Row, of training and then of validation, -> (T, T) image and what of it is no padding, `Frame.inner`."""
 _SAY_EVERY_S = 10.0
 """A large teacher takes seconds for an image: who waits is to see that it moves."""
 
@@ -93,7 +94,7 @@ def fill_cache(
     shown: Supervision,
     pictures: tuple[Planes, Planes],
     *,
-    sight: Callable[[int], tuple[Planes8, tuple[int, int]]] | None = None,
+    sight: Sight | None = None,
     flips: bool,
     share: slice | None = None,
     report: Report,
@@ -106,8 +107,7 @@ def fill_cache(
         teacher: and its card, which says what surrounds an image.
         shown: what the teacher shows.
         pictures: of training and validation.
-        sight: if the teacher sees them at another size: row, of training and then of validation, -> (T, T)
-            and what of it is image, `Frame.inner`.
+        sight: shows them at the teacher's size, if that is another.
         share: of all these images; the others are left to somebody else, who also made room.
 
     Raises:
@@ -157,7 +157,7 @@ def _with_flips(train: NDArray[Any], val: NDArray[Any], flips: bool) -> NDArray[
     return np.ascontiguousarray(np.concatenate(parts))
 
 
-def _seen(pictures: tuple[Planes, Planes], row: int) -> tuple[Planes8, tuple[int, int]]:
+def _seen(pictures: tuple[Planes, Planes], row: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """An image of training or, after those, of validation, and what of it is no padding."""
     train, val = pictures
     part, row = (train, row) if row < len(train) else (val, row - len(train))
@@ -165,9 +165,7 @@ def _seen(pictures: tuple[Planes, Planes], row: int) -> tuple[Planes8, tuple[int
     return part.images[row], (height, width)
 
 
-def _view(
-    sight: Callable[[int], tuple[Planes8, tuple[int, int]]], mean: bool, mirrored: int, row: int
-) -> Tensor:
+def _view(sight: Sight, mean: bool, mirrored: int, row: int) -> Tensor:
     """(1, T, T) in [0, 1]; padding of the `mean` colour is -1."""
     plane, (height, width) = sight(row)
     image = torch.from_numpy(plane).float() / 255
@@ -327,7 +325,8 @@ def _announce(report: Report) -> Callable[[int, int], None]:
         now = time.monotonic()
         if now - said > _SAY_EVERY_S or done == total:
             said, left = now, (total - done) * (now - started) / done
-            report(f"teacher embeddings: {done} of {total}, {left / 60:.0f} min left")
+            rest = f", {left / 60:.0f} min left" if done < total else ""
+            report(f"teacher embeddings: {done} of {total}{rest}")
 
     return advance
 
