@@ -85,7 +85,7 @@ class AugmentSection(Section):
     )
 
 
-PromptName = Literal["box", "points", "automatic"]
+PromptName = Literal["box", "points", "clicks", "automatic"]
 
 
 class TrainingSection(Section):
@@ -94,7 +94,7 @@ class TrainingSection(Section):
     prompts: tuple[PromptName, ...] = Field(
         default=("box", "points", "automatic"),
         min_length=1,
-        description="kinds trained together; in the loss one named twice counts twice",
+        description="kinds trained together, clicks: after a box or a point; one named twice counts twice",
     )
     zoom: float | None = Field(
         default=None,

@@ -114,8 +114,9 @@ Protocols = Annotated[
     str,
     typer.Option(
         "--prompts",
-        help="Commas between: box, jitter5/10/20, point1/3/5, clicks3, noc90 (clicks until "
-        "Dice 0.90), auto; or all. box~shadow2: on a damaged picture; damaged: every damage.",
+        help="Commas between: box, jitter5/10/20, point1/3/5, clicks3, boxclicks3 (a box, "
+        "then clicks), noc90 (clicks until Dice 0.90), auto; or all. box~shadow2: on a damaged "
+        "picture; damaged: every damage.",
     ),
 ]
 Mean = Annotated[

@@ -6,28 +6,28 @@ import numpy as np
 import pytest
 
 from samling.errors import InputError
-from samling.evaluation.protocols import ALL, MOST_CLICKS, ask, expand, generator, kind_of
+from samling.evaluation.protocols import ALL, MOST_CLICKS, ask, expand, generator, kinds_of
 
 
 @pytest.mark.parametrize(
-    ("protocol", "kind"),
-    [("box", "box"), ("jitter10", "box"), ("point3", "points"), ("clicks3", "points"),
-     ("noc90", "points")],
+    ("protocol", "kinds"),
+    [("box", ("box",)), ("jitter10", ("box",)), ("point3", ("points",)), ("clicks3", ("points",)),
+     ("noc90", ("points",)), ("boxclicks2", ("box", "points")), ("auto", ("automatic",)),
+     ("boxclicks2~jpeg1", ("box", "points"))],
 )  # fmt: skip
-def test_kinds(protocol: str, kind: str) -> None:
-    assert kind_of(protocol) == kind
-    assert kind_of("auto") == "automatic"
+def test_kinds(protocol: str, kinds: tuple[str, ...]) -> None:
+    assert kinds_of(protocol) == kinds
 
 
-@pytest.mark.parametrize("protocol", ["boxes", "", "jitter", "point0", "auto2"])
+@pytest.mark.parametrize("protocol", ["boxes", "", "jitter", "point0", "auto2", "boxclicks"])
 def test_unknown_protocol_is_the_users_error(protocol: str) -> None:
     with pytest.raises(InputError, match="--prompts"):
-        kind_of(protocol)
+        kinds_of(protocol)
 
 
 def test_a_misspelt_protocol_is_answered_with_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean damaged"):
-        kind_of("damage")
+        kinds_of("damage")
 
 
 def test_all_stands_for_every_protocol_and_none_is_asked_twice() -> None:
@@ -79,6 +79,17 @@ def test_each_click_answers_the_last_mask(fakes: SimpleNamespace) -> None:
     assert (case.labels[points[:, 1], points[:, 0]] == 1).all()  # all missed: all clicks inside
     assert answer.prompts[0].point_labels.tolist() == [1, 1, 1]
     assert answer.prompts[0].mask is None
+
+
+def test_clicks_after_a_box_keep_the_box(fakes: SimpleNamespace) -> None:
+    case = fakes.disc_case("one", [(30, 40, 10)])
+    segmenter = fakes.Segmenter(shape=lambda image, prompt: [np.zeros(image.shape, dtype=bool)])
+    answer = ask(segmenter, case.image, case, "boxclicks2", 0)
+    assert answer is not None
+    assert [len(prompts[0].points) for prompts in segmenter.asked] == [0, 1, 2]
+    for prompts in segmenter.asked:
+        assert prompts[0].box.tolist() == segmenter.asked[0][0].box.tolist()
+    assert answer.clicks is None
 
 
 def test_clicking_stops_when_the_dice_is_reached(fakes: SimpleNamespace) -> None:

@@ -108,6 +108,13 @@ def test_the_deepest_point_has_the_largest_distance_to_the_outside(mask):
     assert exact[y, x] >= 0.9 * exact.max()  # OpenCV's distance is approximate
 
 
+def test_clicks_after_a_box_begin_with_the_tight_one():
+    mask = disc((64, 64), (20, 20), 9)
+    rng = np.random.default_rng(0)
+    first, box = (prompt_of(mask, name, rng) for name in ("boxclicks3", "box"))
+    assert first.box.tolist() == box.box.tolist() and len(first.points) == 0
+
+
 @pytest.mark.parametrize("protocol", ["box", "jitter10", "point1", "point5", "clicks3", "auto"])
 def test_the_same_generator_gives_the_same_prompts(protocol):
     label = disc((64, 64), (20, 20), 9) | disc((64, 64), (45, 45), 12)

@@ -13,6 +13,7 @@ from samling.prompts.sampling import tight_box
 from samling.recipes.objective import (
     Answers,
     automatic_tokens,
+    corrected,
     dice_scores,
     mask_terms,
     prompted_terms,
@@ -73,7 +74,7 @@ def sam():
     return Sam("light", SIDE).eval()
 
 
-@pytest.mark.parametrize("kind", ["box", "points", "automatic"])
+@pytest.mark.parametrize("kind", ["box", "points", "clicks", "automatic"])
 @pytest.mark.parametrize("form", ["kervadec", "hausdorff"])
 def test_terms_are_named_finite_and_have_gradients(sam, kind, form):
     labels = rectangles()
@@ -92,7 +93,7 @@ def test_terms_are_named_finite_and_have_gradients(sam, kind, form):
     sam.zero_grad()
 
 
-@pytest.mark.parametrize("kind", ["box", "points"])
+@pytest.mark.parametrize("kind", ["box", "points", "clicks"])
 def test_a_batch_without_objects_has_nothing_to_point_at(sam, kind):
     labels = torch.zeros(2, SIDE, SIDE)
     embedding = sam.encode(torch.rand(2, 1, SIDE, SIDE))
@@ -175,9 +176,45 @@ def test_points_come_in_one_number_per_batch_and_half_of_the_time_with_a_correct
     assert 10 < corrected < 30
 
 
+class Missing(Painter):
+    """Finds nothing at all."""
+
+    def decode(self, embedding, prompts):
+        masks = super().decode(embedding, prompts).masks
+        return MaskLogits(-masks.abs(), torch.full((len(masks), 1), 0.5))
+
+
+def test_clicks_follow_a_box_or_a_point_with_the_mask_before_or_without():
+    labels, seen = rectangles(), set()
+    for seed in range(60):
+        painter = Missing()
+        rng = np.random.default_rng(seed)
+        prompted_terms(painter, embedding_of(labels), labels, "clicks", WEIGHTS, rng)
+        first, last = painter.seen[0], painter.seen[-1]
+        boxed = bool((first.labels == Token.TOP_LEFT).any())
+        clicks = len(painter.seen) - 1
+        assert first.masks is None
+        assert ((last.labels == Token.TOP_LEFT).sum(-1) == boxed).all()
+        assert ((last.labels == Token.POSITIVE).sum(-1) == clicks + (not boxed)).all()
+        seen.add((boxed, clicks, last.masks is not None))
+    assert seen == {(b, n, m) for b in (True, False) for n in (1, 2, 3) for m in (True, False)}
+
+
+def test_where_nothing_is_wrong_a_click_inside_keeps_the_shape_and_the_box():
+    labels = rectangles()[[1, 3]]
+    targets = [label.numpy() > 0 for label in labels]
+    boxes = [Prompt(box=tight_box(target)) for target in targets]
+    rng = np.random.default_rng(0)
+    again = corrected(Painter(), embedding_of(labels), boxes, targets, rng, with_mask=False)
+    for before, after, target in zip(boxes, again, targets, strict=True):
+        x, y = after.points[0].astype(int)
+        assert target[y, x] and after.point_labels.tolist() == [1]
+        assert after.box is before.box and after.mask is None
+
+
 def test_the_same_generator_gives_the_same_terms():
     labels = rectangles()
-    for kind in ("box", "points"):
+    for kind in ("box", "points", "clicks"):
         first, again = (
             prompted_terms(
                 Painter(), embedding_of(labels), labels, kind, WEIGHTS, np.random.default_rng(4)

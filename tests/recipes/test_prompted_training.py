@@ -117,6 +117,8 @@ def test_a_kind_named_twice_counts_twice(tmp_path):
     assert dice("automatic", "automatic", "box") == pytest.approx((2 * without + box) / 3)
     assert without != pytest.approx(box)
     assert trained_prompts(("box", "box", "points")) == ("box", "points", "mask")
+    assert trained_prompts(("box", "automatic")) == ("box", "automatic")
+    assert trained_prompts(("clicks", "automatic")) == ("box", "points", "automatic", "mask")
 
 
 def test_what_labels_say_of_organs_counts_only_where_nothing_was_made_up(tmp_path, monkeypatch):

@@ -66,6 +66,30 @@ def test_validation_scores_by_hand():
     assert scores["score"] == pytest.approx((1 + 0 + 2 / 3) / 3)
 
 
+class Clicked(Oracle):
+    """Finds nothing but the pixels about positive clicks; remembers its prompts."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def decode(self, embedding, prompts):
+        self.seen.append(prompts)
+        masks = super().decode(embedding, prompts).masks
+        return MaskLogits(-masks.abs(), torch.zeros(len(masks), 1))
+
+
+def test_validation_of_clicks_asks_again_after_a_box():
+    model = Clicked()
+    scores = score(model, settings(prompts=["clicks"]), planes(3, empty=[1]), None, 0, "fp32")
+    assert scores == {"boxclicks3": 0, "score": 0}
+    first, *_, last = model.seen
+    assert first.labels[0, 0].tolist() == [Token.TOP_LEFT, Token.BOTTOM_RIGHT]
+    assert (last.labels == Token.POSITIVE).sum(-1).tolist() == [[3], [3]]  # all was missed
+    assert first.masks is None and last.masks.shape == (2, 1, SIDE, SIDE)
+    assert len(model.seen) == 4
+
+
 def test_validation_looks_at_the_largest_component():
     some = planes(1)
     some.labels[0, -5:, -5:] = 1  # a second, smaller one

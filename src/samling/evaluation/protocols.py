@@ -90,21 +90,26 @@ def classes_of(case: Case) -> NDArray[np.uint8]:
     return case.labels
 
 
-def kind_of(protocol: str) -> PromptKind:
-    """The kind of prompt that a protocol gives.
+def kinds_of(protocol: str) -> tuple[PromptKind, ...]:
+    """The kinds of prompt that a protocol gives, the first one first.
+
+    >>> kinds_of("jitter10"), kinds_of("boxclicks3")
+    (('box',), ('box', 'points'))
 
     Raises:
         InputError: there is no such protocol.
     """
     protocol, _ = divided(protocol)
     if protocol == "auto":
-        return "automatic"
+        return ("automatic",)
     try:
         prompt = prompt_of(np.ones((8, 8), dtype=bool), protocol, np.random.default_rng(0))
     except ValueError as error:
         remedy = meant(protocol, (*ALL, *GROUPS)) or "give e.g. box,jitter10,point1,auto"
         raise InputError("--prompts", str(error), remedy) from None
-    return "points" if prompt.box is None else "box"
+    if protocol.startswith("boxclicks"):
+        return ("box", "points")
+    return ("points",) if prompt.box is None else ("box",)
 
 
 def generator(seed: int, case_id: str, protocol: str) -> np.random.Generator:
@@ -133,11 +138,13 @@ def ask(segmenter: Asked[E], encoded: E, case: Case, protocol: str, seed: int) -
 
 
 def clicking(protocol: str) -> tuple[int, float]:
-    """Most clicks of a protocol, and the Dice at which clicking stops (above 1: never).
+    """Most prompts of a protocol (a box or a click each), and the Dice that ends them (above 1: none).
 
-    >>> clicking("clicks3"), clicking("noc90"), clicking("box")
-    ((3, 2.0), (20, 0.9), (1, 2.0))
+    >>> clicking("clicks3"), clicking("boxclicks3"), clicking("noc90"), clicking("box")
+    ((3, 2.0), (4, 2.0), (20, 0.9), (1, 2.0))
     """
+    if protocol.startswith("boxclicks"):
+        return 1 + int(protocol.removeprefix("boxclicks")), 2.0
     if protocol.startswith("clicks"):
         return int(protocol.removeprefix("clicks")), 2.0
     if protocol.startswith("noc"):
@@ -155,7 +162,7 @@ def expand(protocols: Sequence[str]) -> list[str]:
         raise InputError("--prompts", "are empty", "give e.g. box,jitter10,point1,auto")
     names = [name for given in protocols for name in GROUPS.get(given, (given,))]
     for name in names:
-        kind_of(name)
+        kinds_of(name)
     whole = [divided(name)[0] for name in names]  # level 0, which every damage is compared with
     return list(dict.fromkeys([*whole, *names]))
 

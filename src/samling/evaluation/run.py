@@ -29,7 +29,7 @@ from samling.evaluation.protocols import (
     E,
     ask,
     generator,
-    kind_of,
+    kinds_of,
     seen_by,
     truth,
 )
@@ -140,7 +140,7 @@ def evaluate_segmenter(
         return rows
 
     for protocol in protocols:
-        kind_of(protocol)
+        kinds_of(protocol)
     protocols = sorted(protocols, key=lambda protocol: divided(protocol)[1])  # encode each once
     return _over(store, split, rows_of, name, progress)
 
@@ -148,8 +148,8 @@ def evaluate_segmenter(
 def evaluate_baselines(
     store: Cases, split: ValSplit | TestSplit, protocols: Sequence[str], seed: int = 0
 ) -> list[Row]:
-    """The rows that need no model, for those of the protocols that give a box."""
-    boxed = [protocol for protocol in protocols if kind_of(protocol) == "box"]
+    """The rows that need no model, for those of the protocols that give a box alone."""
+    boxed = [protocol for protocol in protocols if kinds_of(protocol) == ("box",)]
     rows = []
     for name in GEOMETRIC if boxed else ():
         rows += evaluate_segmenter(baseline(name), store, split, boxed, seed)

@@ -19,6 +19,7 @@ PROTOCOL_NAMES = {
     "jitter": "box, sides moved by up to ±{}%",
     "point": "{} point(s) inside",
     "clicks": "{} clicks, each where it is most wrong",
+    "boxclicks": "tight box, then {} click(s) where it is most wrong",
     "noc": "clicks until Dice 0.{}",
     "auto": "automatic (no prompt)",
 }
@@ -174,7 +175,7 @@ def describe(protocol: str) -> str:
     kind = protocol.rstrip("0123456789")
     number = protocol[len(kind) :]
     words = PROTOCOL_NAMES.get(kind, protocol).format(number)
-    return words.replace("1 point(s)", "1 point").replace("point(s)", "points")
+    return words.replace("(s)", "" if number == "1" else "s")
 
 
 def headline(scores: Sequence[Score], model: str, over: MeanOver = "image") -> Table:

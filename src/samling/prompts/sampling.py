@@ -7,6 +7,7 @@
 | `point1` | a point of the inner half: at least half as far from the boundary as the deepest pixel |
 | `point<n>` | the same, and n - 1 points anywhere inside |
 | `clicks<n>` | starts as `point1`; the caller adds n - 1 corrections with `correct` |
+| `boxclicks<n>` | starts as `box`; the caller adds n corrections |
 | `noc<n>` | as `clicks`, until the image's Dice reaches n % |
 | `auto` | one prompt that points at nothing, for the whole image |
 """
@@ -67,11 +68,11 @@ def prompt_of(component: BoolArray, protocol: str, rng: np.random.Generator) -> 
     Raises:
         ValueError: unknown protocol.
     """
-    if protocol == "box":
+    match = re.fullmatch(r"(jitter|point|clicks|boxclicks|noc)([1-9]\d?)", protocol)
+    if protocol == "box" or (match and match[1] == "boxclicks"):
         return Prompt(box=tight_box(component))
-    match = re.fullmatch(r"(jitter|point|clicks|noc)([1-9]\d?)", protocol)
     if match is None:
-        known = "box, jitter<n>, point<n>, clicks<n>, noc<n>, auto"
+        known = "box, jitter<n>, point<n>, clicks<n>, boxclicks<n>, noc<n>, auto"
         raise ValueError(f"unknown prompt protocol {protocol!r}; known: {known}")
     kind, number = match[1], int(match[2])
     if kind == "jitter":

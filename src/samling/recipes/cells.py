@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from samling.atomic import write_text
 from samling.data.case import Case
 from samling.evaluation.matrix import drawn_by_lot
-from samling.evaluation.protocols import Answer, Asked, kind_of
+from samling.evaluation.protocols import Answer, Asked, kinds_of
 from samling.evaluation.run import Row, evaluate_segmenter
 from samling.inference.card import Card
 from samling.prompts.prompt import Prompt
@@ -168,7 +168,7 @@ def _measure(
     segmenter: Asked[Any],
     say: Progress,
 ) -> None:
-    able = [name for name in missing if kind_of(name) in segmenter.card.prompts]
+    able = [name for name in missing if set(kinds_of(name)) <= set(segmenter.card.prompts)]
     shown = set(drawn_by_lot(part.ids))
 
     def keep(case: Case, protocol: str, answer: Answer) -> None:

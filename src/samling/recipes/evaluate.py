@@ -15,7 +15,7 @@ from samling.evaluation.curves import draw_curves
 from samling.evaluation.damage import divided
 from samling.evaluation.drop import drop_table
 from samling.evaluation.plots import draw_damage, draw_robustness
-from samling.evaluation.protocols import AnySegmenter, expand, kind_of
+from samling.evaluation.protocols import AnySegmenter, expand, kinds_of
 from samling.evaluation.report import write_report
 from samling.evaluation.results import as_json, as_markdown, facts_of, provenance
 from samling.evaluation.run import Row, evaluate_baselines, evaluate_segmenter
@@ -274,7 +274,7 @@ def _over(name: str) -> MeanOver:
 
 def _usable(card: Card, protocols: Sequence[str], name: str) -> tuple[list[str], list[str]]:
     """Protocols that the model was trained for, in their order, and a note about the others."""
-    usable = [protocol for protocol in protocols if kind_of(protocol) in card.prompts]
+    usable = [name for name in protocols if set(kinds_of(name)) <= set(card.prompts)]
     missing = [protocol for protocol in protocols if protocol not in usable]
     return usable, [f"{name} was not made for {', '.join(missing)}."] if missing else []
 

@@ -1,6 +1,6 @@
 """The prompted objective: simulate prompts from labels, decode, weigh and name the loss terms."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,6 +19,10 @@ Terms = dict[str, Tensor]
 BOX_JITTER = (0.0, 0.0, 0.05, 0.1, 0.15)
 POINT_COUNTS = (1, 1, 3, 5)
 CORRECTION_CHANCE = 0.5
+MOST_CLICKS = 3
+"""So many at most follow a box or a point of `clicks`; as many of one as of the other."""
+MASK_CHANCE = 0.5
+"""Of `clicks`: the mask before goes along, as from a predictor; else not, as from a list of prompts."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +92,11 @@ def prompted_terms(
     """Loss terms of one prompt kind on an encoded batch.
 
     `automatic` wants every class at once from no prompt, or each of them where they are told apart;
-    `box` and `points` want one object, drawn at random, of every image that has any.
+    `box`, `points` and `clicks` want one object, drawn at random, of every image that has any.
 
     Args:
         labels: (B, S, S) float, classes, 0 for none.
-        kind: `box`, `points` or `automatic`.
+        kind: `box`, `points`, `clicks` or `automatic`.
         known: (B, K) which classes the labels would show; the others teach nothing.
 
     Returns:
@@ -109,8 +113,9 @@ def prompted_terms(
     chosen = embedding.rows(keep)
     wanted = torch.from_numpy(np.stack(targets)).to(labels)
     prompts = _simulate(targets, kind, rng)
-    if kind == "points" and rng.random() < CORRECTION_CHANCE:
-        prompts = _corrected(model, chosen, prompts, targets, rng)
+    clicks, with_mask = _clicks(kind, rng)
+    for _ in range(clicks):
+        prompts = corrected(model, chosen, prompts, targets, rng, with_mask)
     tokens = to_tokens(prompts, labels.shape[-1], labels.device)
     return mask_terms(model.decode(chosen, tokens), wanted, weights)
 
@@ -181,36 +186,53 @@ def _automatic_terms(
 
 
 def _simulate(targets: list[BoolArray], kind: str, rng: np.random.Generator) -> list[Prompt]:
+    if kind == "clicks":
+        kind = str(rng.choice(["box", "point1"]))
     if kind == "box":
         amounts = rng.choice(BOX_JITTER, len(targets))
         names = [f"jitter{int(a * 100)}" if a else "box" for a in amounts]
-    else:
+    elif kind == "points":
         names = [f"point{rng.choice(POINT_COUNTS)}"] * len(targets)
+    else:
+        names = [kind] * len(targets)
     return [prompt_of(target, name, rng) for target, name in zip(targets, names, strict=True)]
 
 
+def _clicks(kind: str, rng: np.random.Generator) -> tuple[int, bool]:
+    """How many clicks follow the first prompt, and whether the mask before each goes along."""
+    if kind == "clicks":
+        return int(rng.integers(1, MOST_CLICKS + 1)), bool(rng.random() < MASK_CHANCE)
+    return int(kind == "points" and rng.random() < CORRECTION_CHANCE), True
+
+
 @torch.no_grad()
-def _corrected(
+def corrected(
     model: Promptable,
     embedding: Embedding,
     prompts: list[Prompt],
     targets: list[BoolArray],
     rng: np.random.Generator,
+    with_mask: bool = True,
 ) -> list[Prompt]:
-    """Decode once, click where it is most wrong, and hand the first mask over as a prompt."""
+    """Decode, click where it is most wrong, and hand the mask over as a prompt, too, or not.
+
+    Args:
+        prompts: one per row of the embedding, all of one shape, and so are the new ones.
+        targets: (S, S) what each of them means.
+    """
     size = targets[0].shape[0]
     decoded = model.decode(embedding, to_tokens(prompts, size, embedding.image.device))
     low = decoded.masks.float()
     full = F.interpolate(low, [size, size], mode="bilinear").squeeze(1).cpu().numpy()
-    corrected = []
+    better = []
     for index, (prompt, target) in enumerate(zip(prompts, targets, strict=True)):
-        better = correct(prompt, target, full[index] > 0, rng)
-        if better is prompt:  # nothing wrong: one more point inside keeps the batch's shape
+        clicked = correct(prompt, target, full[index] > 0, rng)
+        if clicked is prompt:  # nothing wrong: one more point inside keeps the batch's shape
             extra = prompt_of(target, "point1", rng)
-            better = Prompt(
+            clicked = replace(
+                prompt,
                 points=np.concatenate([prompt.points, extra.points]),
                 point_labels=np.append(prompt.point_labels, 1),
             )
-        mask = low[index, 0].cpu().numpy()
-        corrected.append(Prompt(points=better.points, point_labels=better.point_labels, mask=mask))
-    return corrected
+        better.append(replace(clicked, mask=low[index, 0].cpu().numpy() if with_mask else None))
+    return better

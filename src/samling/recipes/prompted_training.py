@@ -159,8 +159,9 @@ def _few(store: Store, groups: int | None, seed: int) -> TrainSplit:
 
 
 def trained_prompts(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Prompt kinds of a card: training on points corrects with clicks and the mask before them."""
-    kinds = tuple(dict.fromkeys(names))
+    """Prompt kinds of a card: points and clicks were given with the mask before them, too."""
+    begun = {"clicks": ("box", "points")}
+    kinds = tuple(dict.fromkeys(kind for name in names for kind in begun.get(name, (name,))))
     return (*kinds, "mask") if "points" in kinds else kinds
 
 

@@ -13,7 +13,7 @@ from samling.config import TrainRecipe, load_recipe
 from samling.data.batches import Planes
 from samling.data.store import Store
 from samling.errors import InputError
-from samling.inference.card import Card
+from samling.inference.card import Card, PromptKind
 from samling.models.networks.network import Network
 from samling.models.weights import load_strict, read_state, sha256_of_tensors
 from samling.recipes.objective import TOGETHER, Answers
@@ -22,7 +22,7 @@ from samling.recipes.run_folder import draw_curves, open_run
 from samling.training.checkpoint import locked
 from samling.training.randomness import seed_weights
 
-ABILITIES = ("box", "automatic")
+ABILITIES: tuple[PromptKind, ...] = ("box", "automatic")
 
 
 def train(
@@ -134,7 +134,7 @@ def _card(settings: TrainRecipe, model: Network, stores: list[Store]) -> Card:
         input_size=model.input_size,
         embedding_size=model.embedding_size,
         zoom=settings.training.zoom,
-        prompts=settings.training.prompts,
+        prompts=tuple(kind for kind in ABILITIES if kind in settings.training.prompts),
         classes=stores[0].classes if len({s.classes for s in stores}) == 1 else ("object",),
         split_hash="+".join(store.splits.hash for store in stores),
         trained_on=tuple(store.name for store in stores),

@@ -7,19 +7,21 @@ from torch import Tensor
 
 from samling.config import TrainingSection
 from samling.data.batches import Planes
+from samling.evaluation.protocols import clicking
 from samling.models.contract import Embedding, Promptable
 from samling.prompts.sampling import objects, simulate
 from samling.recipes.objective import (
     TOGETHER,
     Answers,
     automatic_tokens,
+    corrected,
     dice_scores,
     to_tokens,
 )
 from samling.training.loop import precision
 from samling.training.randomness import generator
 
-PROTOCOLS = {"box": "box", "points": "point1", "automatic": "auto"}
+PROTOCOLS = {"box": "box", "points": "point1", "clicks": "boxclicks3", "automatic": "auto"}
 THRESHOLDS = tuple(np.arange(-2.0, 2.01, 0.25).tolist())
 BATCH = 32
 _CERTAIN_NO = -100.0
@@ -149,16 +151,15 @@ def _prompted(
     model: Promptable, embedding: Embedding, labels: Tensor, protocol: str, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor] | None:
     """Logits and the masks that were wanted; None if there is nothing to point at."""
-    size = labels.shape[-1]
     planes = labels.cpu().numpy().astype(np.uint8)
-    prompts = {index: simulate(plane, protocol, rng) for index, plane in enumerate(planes)}
-    keep = [index for index, found in prompts.items() if found]
+    found = {index: simulate(plane, protocol, rng) for index, plane in enumerate(planes)}
+    keep = [index for index, prompts in found.items() if prompts]
     if not keep:
         return None
-    tokens = to_tokens([prompts[index][0] for index in keep], size, labels.device)
-    return model.decode(embedding.rows(keep), tokens).masks, _largest(labels[keep])
-
-
-def _largest(labels: Tensor) -> Tensor:
-    planes = [objects(plane)[0] for plane in labels.cpu().numpy().astype(np.uint8)]
-    return torch.from_numpy(np.stack(planes)).to(labels)
+    shown = embedding.rows(keep)
+    largest = [objects(planes[index])[0] for index in keep]
+    prompts = [found[index][0] for index in keep]
+    for _ in range(clicking(protocol)[0] - 1):
+        prompts = corrected(model, shown, prompts, largest, rng)
+    tokens = to_tokens(prompts, labels.shape[-1], labels.device)
+    return model.decode(shown, tokens).masks, torch.from_numpy(np.stack(largest)).to(labels)
