@@ -27,7 +27,6 @@ from samling.data.picture_hash import picture_hash
 from samling.data.store import Store
 from samling.errors import InputError
 from samling.inference.card import Card
-from samling.models.sam import ADDED_LATER
 from samling.models.weights import read_state, sha256_of_tensors
 from samling.recipes.run_folder import epochs_of
 from samling.recipes.seen import SEEN
@@ -100,9 +99,6 @@ def mean_of(parts: list[Path], sets: tuple[str, ...]) -> tuple[dict[str, Tensor]
             raise InputError(part, "was trained on further sets", f"use {', '.join(sets)} alone")
         cards.append(card)
         states.append(state)
-    # A part from before a layer has it at its start, where it does nothing
-    later = {k: torch.zeros_like(v) for state in states for k, v in state.items() if newer(k)}
-    states = [later | state for state in states]
     for part, state in zip(parts, states, strict=True):
         if shapes(state) != shapes(states[0]):
             raise InputError(part, f"has other weights than {parts[0]}", "use bases of one recipe")
@@ -113,11 +109,6 @@ def mean_of(parts: list[Path], sets: tuple[str, ...]) -> tuple[dict[str, Tensor]
         for key, value in states[0].items()
     }
     return means, float(np.mean([card.mask_threshold for card in cards]))
-
-
-def newer(name: str) -> bool:
-    """Whether a weight is of a layer that older bases lack."""
-    return name.startswith(ADDED_LATER)
 
 
 def shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -140,7 +131,7 @@ def whole(part: Path) -> tuple[Card, dict[str, Tensor]]:
     state = read_state(began / "base.safetensors")
     tuned = read_state(part / "adapter.safetensors")
     tuned = {key.removeprefix("model."): value for key, value in tuned.items()}
-    if any(not newer(name) for name in tuned.keys() - state.keys()):
+    if tuned.keys() - state.keys():
         raise InputError(part, "has weights that its base lacks", "use `samling adapt whole`")
     return card, state | tuned
 

@@ -109,14 +109,6 @@ def test_parts_of_other_architectures_are_refused(mean_of, tmp_path, names, size
             mean_of(order, ("a", "b"))
 
 
-def test_a_layer_that_is_newer_than_a_part_is_zero_there(mean_of, tmp_path):
-    """A base from before the box map, and a run on it that trained one."""
-    start = run(tmp_path / "start", 1.0, "base", "wb")
-    after = run(tmp_path / "after", 3.0, names=("w", "box_map.levels.0.weight"))
-    weights, _ = mean_of([start, after], ("a", "b"))
-    assert values(weights) == {"w": 2.0, "b": 1.0, "box_map.levels.0.weight": 1.5}
-
-
 def test_a_run_whose_epochs_are_not_known_is_refused(mean_of, tmp_path):
     run(tmp_path / "start", 1.0, "base", "wbf")
     unknown = run(tmp_path / "unknown", 1.0)

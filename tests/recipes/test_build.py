@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from samling.adapters.bottleneck import LRAdapter, SerialAdapter
 from samling.cache import weights_path
@@ -217,10 +216,9 @@ def test_what_is_trained_and_what_is_frozen(small, kind, decoder, encoder):
     assert trained == {id(p) for p in small.parameters() if p.requires_grad}
 
 
-@pytest.mark.parametrize(("decoder", "drawn"), [(True, True), ("last", False), (False, False)])
-def test_the_box_map_is_trained_with_the_whole_decoder_alone(decoder, drawn):
+@pytest.mark.parametrize("decoder", [True, "last", False])
+def test_skips_are_trained_with_the_decoder(decoder):
     made = trainee(Sam("tiny", 64).eval(), AdapterSection(), train_decoder=decoder)
-    assert any(key.startswith("model.box_map.") for key in made.state()) is drawn
     assert any(key.startswith("model.skips.") for key in made.state()) is bool(decoder)
 
 
@@ -292,26 +290,6 @@ def test_loading_is_strict_and_changes_nothing(small, change, named):
     with pytest.raises(InputError, match=named):
         made.load_state(state, "adapter.safetensors")
     assert_same(made.state(), before)
-
-
-def test_weights_from_before_boxes_were_drawn_are_read_on(tmp_path):
-    """A base that lacks them, and a run that tuned its whole decoder: both as they were."""
-    torch.manual_seed(0)
-    model = Sam("tiny", 64).eval()
-    without = {k: v for k, v in model.state_dict().items() if not k.startswith("box_map.")}
-    save_base(tmp_path, model, load_base("untrained").card)
-    save_file(without, tmp_path / "base.safetensors")
-    told = {"architecture": "tiny", "input_size": 64, "base_sha256": sha256_of_tensors(without)}
-    Card.read(tmp_path / "base.json").model_copy(update=told).save(tmp_path / "base.json")
-    loaded = load_base(tmp_path).model
-    assert_same({k: v for k, v in loaded.state_dict().items() if k in without}, without)
-    assert not any(weight.any() for weight in loaded.box_map.parameters())
-    made = trainee(loaded, AdapterSection(kind="none"), train_decoder=True)
-    state = made.state()
-    assert any("box_map" in key for key in state)
-    made.load_state({key: value + 1 for key, value in state.items() if "box_map" not in key})
-    assert not any(weight.any() for weight in loaded.box_map.parameters())
-    assert torch.equal(made.state()["model.skips.0.bias"], state["model.skips.0.bias"] + 1)
 
 
 def test_a_run_beside_its_base_is_loaded_from_anywhere(tiny_run, tmp_path, monkeypatch):

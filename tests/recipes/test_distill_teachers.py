@@ -206,14 +206,13 @@ def test_a_teacher_is_shown_its_own_padding(cache):
         }
 
 
-def test_a_decoder_is_taken_over_with_what_it_adds_to_its_image():
-    """Of another encoder, too: skips belong to the encoder's widths, the box map does not."""
+def test_a_decoder_is_taken_over_with_skips_of_the_same_widths():
     master, alike, other = Sam("tiny", 64), Sam("tiny", 64), Sam("lean", 64)
-    for weight in (*master.skips.parameters(), *master.box_map.parameters()):
+    for weight in (*master.skips.parameters(), *master.mask_decoder.parameters()):
         torch.nn.init.normal_(weight)
     for student, same in ((alike, True), (other, False)):
         take_over_decoder(student, master)
-        key = "box_map.levels.0.weight"
+        key = "mask_decoder.iou_token.weight"
         assert torch.equal(student.state_dict()[key], master.state_dict()[key])
         assert any(weight.any() for weight in student.skips.parameters()) is same
 

@@ -19,14 +19,12 @@ class Architecture:
         normalised: whether pixels in [0, 1] are brought to ImageNet's mean and deviation.
         decoder: the class of the mask decoder.
         best: of three masks the one of highest predicted quality is the answer, not the single one.
-        box_map: whether the box is drawn for the decoder, beside the skips that the shape must have.
     """
 
     shape: Shape | VitShape | HieraShape
     normalised: bool = False
     decoder: type[MaskDecoder] = MaskDecoder
     best: bool = False
-    box_map: bool = False
 
     def image_encoder(self, input_size: int) -> ImageEncoder:
         """A new encoder for a square of `input_size` px."""
@@ -38,11 +36,7 @@ class Architecture:
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    **{
-        name: Architecture(shape, box_map=shape.skips)
-        for name, shape in SHAPES.items()
-        if name != "mobile"
-    },
+    **{name: Architecture(shape) for name, shape in SHAPES.items() if name != "mobile"},
     "mobilesam": Architecture(SHAPES["mobile"], normalised=True),
     **{
         f"sam-{name}": Architecture(VITS[name], normalised=True)

@@ -6,15 +6,12 @@ from torch.nn import functional as F
 
 from samling.models.anatomy import AnatomyExtractor
 from samling.models.architectures import ARCHITECTURES
-from samling.models.box_map import BoxMap
 from samling.models.contract import Embedding, MaskLogits, PromptTokens, Sites
 from samling.models.fusion import Fusion
 from samling.models.prompt_encoder import PromptEncoder
 from samling.models.tiny_vit import EMBEDDING_CHANNELS
 from samling.prompts.prompt import Token
 
-ADDED_LATER = ("box_map.",)
-"""Layers that weights saved before there were such lack: at zero they change nothing."""
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -81,11 +78,6 @@ class Sam(nn.Module):
         )
         for parameter in self.skips.parameters():
             nn.init.zeros_(parameter)
-        self.box_map = (
-            BoxMap(input_size, self.embedding_size, (EMBEDDING_CHANNELS, *reversed(widths)))
-            if made_of.box_map
-            else None
-        )
         self.fusion: Fusion | None = None
         self.anatomy: AnatomyExtractor | None = None
         self.normalised = made_of.normalised
@@ -181,9 +173,6 @@ class Sam(nn.Module):
             part if objects == 1 else part.repeat_interleave(objects, dim=0)
             for part in (embedding.image, *embedding.skips)
         )
-        if self.box_map is not None and skips:
-            coarse, middle, fine = self.box_map(coords, labels)
-            dense, skips = dense + coarse, [skips[0] + fine, skips[1] + middle]
         positions = self.prompt_encoder.grid()
         if self.anatomy is not None:
             automatic = labels >= Token.AUTOMATIC

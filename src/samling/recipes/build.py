@@ -23,7 +23,7 @@ from samling.models.checkpoints import load_published
 from samling.models.families import FAMILIES, Reference, no_run, refer
 from samling.models.key_maps import litemedsam_state
 from samling.models.networks.network import Network
-from samling.models.sam import ADDED_LATER, Sam
+from samling.models.sam import Sam
 from samling.models.tiny_vit import fold_norms
 from samling.models.vit import GatedAdapter
 from samling.models.weights import (
@@ -103,7 +103,7 @@ def _distilled(folder: Path, name: str) -> Base:
         fold_norms(model)
     if card.own_adapter:
         inject_section(model, AdapterSection.model_validate(card.own_adapter))
-    load_strict(model, state, str(folder / "base.safetensors"), new=ADDED_LATER)
+    load_strict(model, state, str(folder / "base.safetensors"))
     return Base(model.eval(), card.model_copy(update={"base": name}))
 
 
@@ -271,15 +271,12 @@ class Trainee:
         return state
 
     def load_state(self, state: dict[str, Tensor], where: str = "adapter") -> None:
-        """Put trained weights back, strictly; layers that are newer than a run stay as they are.
+        """Put trained weights back, strictly.
 
         Raises:
             InputError: a key is missing or surplus or a shape differs.
         """
         own = self.state()
-        later = tuple(f"model.{name}" for name in ADDED_LATER)
-        if not any(key.startswith(later) for key in state):  # from before there were such
-            state = {key: own[key] for key in own if key.startswith(later)} | state
         wrong = sorted(set(own) ^ set(state))
         wrong += [key for key in own if key in state and own[key].shape != state[key].shape]
         if wrong:
@@ -333,9 +330,9 @@ def trainee(
     model.extend(classes=classes, fusion=layers.fusion, anatomy=layers.anatomy)
     prefixes = [*AUTOMATIC_WEIGHTS, *NEW_LAYERS]
     if train_decoder == "last":
-        prefixes += [*_LAST_LAYERS, "skips."]  # the box map's coarsest grid comes before these
+        prefixes += [*_LAST_LAYERS, "skips."]
     elif train_decoder:
-        prefixes += ["mask_decoder.", "prompt_encoder.", "skips.", "box_map."]
+        prefixes += ["mask_decoder.", "prompt_encoder.", "skips."]
     prefixes += ["image_encoder."] if train_encoder else []
     extra = [name for name, _ in model.named_parameters() if name.startswith(tuple(prefixes))]
     for name, parameter in model.named_parameters():

@@ -250,11 +250,8 @@ class _TeacherWorker:
 
 
 def take_over_decoder(student: Sam, master: Sam) -> None:
-    """Copy prompt encoder, mask decoder, skips and box map that fit, an automatic mode if there is one.
-
-    A student without skips has no box map: it knows boxes by their tokens alone.
-    """
-    parts = ["mask_decoder.", "box_map.", *(f"prompt_encoder.{name}" for name in PROMPTED)]
+    """Copy prompt encoder, mask decoder and skips that fit, an automatic mode if there is one."""
+    parts = ["mask_decoder.", *(f"prompt_encoder.{name}" for name in PROMPTED)]
     if [c.weight.shape for c in student.skips] == [c.weight.shape for c in master.skips]:
         parts.append("skips.")
     if master.presence is not None:
