@@ -32,7 +32,7 @@ make_base() { # folder, sets ...: the base of these sets, FOLDER/packed
       training.prompts='[box]' training.epochs=20 training.augment.zoom_chance=0
     [ -f "$into/half/parts.json" ] || python "$here/pack_base.py" "$into" half start boxes
     samling adapt whole $stores --base "$into/half" --out "$into/decoder" train_encoder=false \
-      training.prompts='[box,box,points,automatic]' training.epochs=8 training.augment.zoom_chance=0.1
+      training.prompts='[box,box,points,clicks,automatic]' training.epochs=8 training.augment.zoom_chance=0.1
     [ -f "$into/packed/parts.json" ] || python "$here/pack_base.py" "$into" packed start half decoder decoder
   }
 }

@@ -1,0 +1,60 @@
+"""What clicks after a box or a point bring: where it is most wrong, with the mask before or without.
+
+python scripts/clicks_table.py MODEL STORE.h5 ...  MODEL: as for `samling evaluate`; a minute or two a store
+
+Validation images with something in their label; mean Dice after so many clicks. *With the mask*: SAM's way,
+the low-resolution logits go along with the next prompt (`Predictor.predict(mask_input=...)`). *Without*:
+all prompts at once, as `samling predict --prompts FILE` gives them.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import samling
+from samling.data.store import Store
+from samling.evaluation.metrics import dice
+from samling.evaluation.protocols import AnySegmenter, ask, kinds_of, seen_by, truth
+
+STARTS = {
+    "a box": ("box", "boxclicks1", "boxclicks2", "boxclicks3", "boxclicks5", "boxclicks10"),
+    "a point": ("point1", "clicks2", "clicks3", "clicks4", "clicks6", "clicks11"),
+}
+SEED = 0
+
+
+def main(model: str, paths: list[str]) -> None:
+    """Measure and print."""
+    print("| images | begun with | | alone | 1 click | 2 | 3 | 5 | 10 |")
+    print(f"|{' --- |' * 9}")
+    for path in paths:
+        store = Store.open(Path(path))
+        for start, protocols in STARTS.items():
+            for way in ("with the mask", "without"):
+                segmenter = samling.load(model)
+                if way == "without":
+                    kinds = tuple(kind for kind in segmenter.card.prompts if kind != "mask")
+                    segmenter.card = segmenter.card.model_copy(update={"prompts": kinds})
+                means = " | ".join(f"{value:.3f}" for value in scores(segmenter, store, protocols))
+                print(f"| {store.name} | {start} | {way} | {means} |", flush=True)
+
+
+def scores(segmenter: AnySegmenter, store: Store, protocols: tuple[str, ...]) -> list[float]:
+    """Mean Dice under each protocol."""
+    assert all(set(kinds_of(name)) <= set(segmenter.card.prompts) for name in protocols)
+    found: dict[str, list[float]] = {name: [] for name in protocols}
+    for id in store.splits.val.ids:
+        case = store.case(id)
+        if not truth(case).any():
+            continue
+        encoded = segmenter.encode(seen_by(segmenter, case))
+        for name, values in found.items():
+            answer = ask(segmenter, encoded, case, name, SEED)
+            if answer is not None:
+                values.append(dice(truth(case), answer.mask))
+    return [float(np.mean(values)) for values in found.values()]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])
