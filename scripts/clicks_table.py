@@ -14,8 +14,10 @@ import numpy as np
 
 import samling
 from samling.data.store import Store
+from samling.errors import InputError
 from samling.evaluation.metrics import dice
-from samling.evaluation.protocols import AnySegmenter, ask, kinds_of, seen_by, truth
+from samling.evaluation.protocols import AnySegmenter, ask, truth
+from samling.recipes.evaluate import split_part
 
 STARTS = {
     "a box": ("box", "boxclicks1", "boxclicks2", "boxclicks3", "boxclicks5", "boxclicks10"),
@@ -28,27 +30,28 @@ def main(model: str, paths: list[str]) -> None:
     """Measure and print."""
     print("| images | begun with | | alone | 1 click | 2 | 3 | 5 | 10 |")
     print(f"|{' --- |' * 9}")
+    ways = {"with the mask": samling.load(model), "without": samling.load(model)}
+    card = ways["without"].card
+    kinds = tuple(kind for kind in card.prompts if kind != "mask")
+    ways["without"].card = card.model_copy(update={"prompts": kinds})
+    if lacking := {"box", "points"} - set(kinds):
+        raise InputError(model, f"was not made for {lacking.pop()}", "give another model")
     for path in paths:
         store = Store.open(Path(path))
         for start, protocols in STARTS.items():
-            for way in ("with the mask", "without"):
-                segmenter = samling.load(model)
-                if way == "without":
-                    kinds = tuple(kind for kind in segmenter.card.prompts if kind != "mask")
-                    segmenter.card = segmenter.card.model_copy(update={"prompts": kinds})
+            for way, segmenter in ways.items():
                 means = " | ".join(f"{value:.3f}" for value in scores(segmenter, store, protocols))
                 print(f"| {store.name} | {start} | {way} | {means} |", flush=True)
 
 
 def scores(segmenter: AnySegmenter, store: Store, protocols: tuple[str, ...]) -> list[float]:
     """Mean Dice under each protocol."""
-    assert all(set(kinds_of(name)) <= set(segmenter.card.prompts) for name in protocols)
     found: dict[str, list[float]] = {name: [] for name in protocols}
-    for id in store.splits.val.ids:
+    for id in split_part(store, "val", store.path).ids:
         case = store.case(id)
         if not truth(case).any():
             continue
-        encoded = segmenter.encode(seen_by(segmenter, case))
+        encoded = segmenter.encode(case.image)
         for name, values in found.items():
             answer = ask(segmenter, encoded, case, name, SEED)
             if answer is not None:

@@ -10,7 +10,7 @@ from samling.evaluation import plots
 from samling.evaluation.damage import DAMAGES, damaged, divided
 from samling.evaluation.drop import changes, drop_table
 from samling.evaluation.plots import draw_damage
-from samling.evaluation.protocols import DAMAGED, expand, kind_of
+from samling.evaluation.protocols import DAMAGED, expand, kinds_of
 from samling.evaluation.run import Row
 from samling.evaluation.tables import summarise, undamaged
 
@@ -57,7 +57,7 @@ def test_all_levels_harm_the_same_places() -> None:
 
 
 def test_protocols_with_damage() -> None:
-    assert kind_of("point1~jpeg3") == "points" and kind_of("auto~gain1") == "automatic"
+    assert kinds_of("point1~jpeg3") == ("points",) and kinds_of("auto~gain1") == ("automatic",)
     assert expand(["jitter10~gain1"]) == ["jitter10", "jitter10~gain1"], "with level 0"
     assert len(expand(["damaged"])) == len(DAMAGED) == 1 + 3 * len(DAMAGES)
     for wrong in ("box~fog1", "box~gain4", "box~gain", "box~"):

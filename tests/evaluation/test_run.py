@@ -135,7 +135,7 @@ def test_baselines_get_the_same_boxes_as_the_model(fakes: SimpleNamespace, store
 
 def test_baselines_need_boxes(store) -> None:
     split = ValSplit(("one", "none"))
-    assert evaluate_baselines(store, split, ["point1", "auto"]) == []
+    assert evaluate_baselines(store, split, ["point1", "auto", "boxclicks2"]) == []
     rows = evaluate_baselines(store, split, ["point1", "box"])
     assert {row.protocol for row in rows} == {"box"}
     assert [row.counted for row in rows if row.id == "none"] == [False, False]

@@ -280,7 +280,9 @@ def test_seeds_repeat_what_they_change(write, out, load, models) -> None:
 
 def test_every_baseline_runs_on_phantoms(write, out) -> None:
     pytest.importorskip("skimage")
-    plan = write(methods={}, baselines=list(BASELINES), prompts=["box", "point1", "auto"])
+    plan = write(
+        methods={}, baselines=list(BASELINES), prompts=["box", "boxclicks1", "point1", "auto"]
+    )
     assert compare(plan, out).failures == ()
     scores = {
         (s["method"], s["protocol"]): s["dice"]["mean"]
@@ -288,7 +290,8 @@ def test_every_baseline_runs_on_phantoms(write, out) -> None:
         if s["dice"]
     }
     assert {method for method, protocol in scores if protocol == "box"} == set(BASELINES)
-    assert {method for method, protocol in scores if protocol == "point1"} == {"region growing"}
+    for asked in ("point1", "boxclicks1"):
+        assert {method for method, protocol in scores if protocol == asked} == {"region growing"}
     in_a_box = {method: dice for (method, protocol), dice in scores.items() if protocol == "box"}
     assert all(0.7 < dice < 1 for dice in in_a_box.values())
 

@@ -192,9 +192,9 @@ def test_the_base_of_a_run_with_clahe_is_shown_the_pictures_without(
 
 
 def test_a_prompt_the_model_lacks_is_told_and_the_rest_measured(tiny_store, out, load) -> None:
-    evaluate("boxes", tiny_store, out, "val", ["point1", "box"], load=load)
+    evaluate("boxes", tiny_store, out, "val", ["boxclicks2", "point1", "box"], load=load)
     assert results(out)["protocols"] == ["box"]
-    assert any("not made for point1" in note for note in results(out)["notes"])
+    assert any("not made for boxclicks2, point1" in note for note in results(out)["notes"])
 
 
 def test_another_split_of_the_training_data_is_a_leak(tiny_store, out, load, models) -> None:

@@ -185,7 +185,7 @@ class Missing(Painter):
 
 
 def test_clicks_follow_a_box_or_a_point_with_the_mask_before_or_without():
-    labels, seen = rectangles(), set()
+    labels, seen, boxes = rectangles(), set(), set()
     for seed in range(60):
         painter = Missing()
         rng = np.random.default_rng(seed)
@@ -197,7 +197,9 @@ def test_clicks_follow_a_box_or_a_point_with_the_mask_before_or_without():
         assert ((last.labels == Token.TOP_LEFT).sum(-1) == boxed).all()
         assert ((last.labels == Token.POSITIVE).sum(-1) == clicks + (not boxed)).all()
         seen.add((boxed, clicks, last.masks is not None))
+        boxes |= {tuple(first.coords[0, 0].flatten().tolist())} if boxed else set()
     assert seen == {(b, n, m) for b in (True, False) for n in (1, 2, 3) for m in (True, False)}
+    assert len(boxes) > 5  # of one object: moved as boxes are
 
 
 def test_where_nothing_is_wrong_a_click_inside_keeps_the_shape_and_the_box():

@@ -141,7 +141,7 @@ def test_what_labels_say_of_organs_counts_only_where_nothing_was_made_up(tmp_pat
 
 
 def test_made_up_objects_need_someone_who_points_at_them():
-    with pytest.raises(ValidationError, match="blob_chance teaches box and points"):
+    with pytest.raises(ValidationError, match="blob_chance teaches box, points"):
         settings(prompts=["automatic"], augment={"blob_chance": 0.1})
     settings(prompts=["automatic", "points"], augment={"blob_chance": 0.1})
 

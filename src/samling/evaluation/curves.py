@@ -10,7 +10,12 @@ from samling.errors import InputError
 # Okabe and Ito's colours: told apart by colour-blind readers; markers differ as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = "os^Dv*P"
-_NAMES = {"auto": "automatic", "box": "tight box", "point1": "1 point"}
+_NAMES = {
+    "auto": "automatic",
+    "box": "tight box",
+    "boxclicks3": "tight box, 3 clicks",
+    "point1": "1 point",
+}
 _SUMMARY = "score"
 
 

@@ -107,9 +107,9 @@ def kinds_of(protocol: str) -> tuple[PromptKind, ...]:
     except ValueError as error:
         remedy = meant(protocol, (*ALL, *GROUPS)) or "give e.g. box,jitter10,point1,auto"
         raise InputError("--prompts", str(error), remedy) from None
-    if protocol.startswith("boxclicks"):
-        return ("box", "points")
-    return ("points",) if prompt.box is None else ("box",)
+    if prompt.box is None:
+        return ("points",)
+    return ("box",) if clicking(protocol)[0] == 1 else ("box", "points")
 
 
 def generator(seed: int, case_id: str, protocol: str) -> np.random.Generator:
@@ -183,12 +183,16 @@ def _corrected(
     answered: list[Object],
     rng: np.random.Generator,
 ) -> list[Prompt]:
-    """One more click per object; the mask so far goes along if the model was trained for that."""
+    """One more click per object; the mask so far goes along if the model was trained for that.
+
+    Not after a box that is answered from a closer look: the mask is of the whole image.
+    """
     clicked = [
         correct(prompt, lesion, item.mask, rng)
         for prompt, lesion, item in zip(prompts, lesions, answered, strict=True)
     ]
-    if "mask" not in segmenter.card.prompts:
+    card = segmenter.card
+    if "mask" not in card.prompts or (card.zoom is not None and prompts[0].box is not None):
         return clicked
     low, _ = segmenter.decode_square(encoded, prompts)
     return [replace(prompt, mask=plane) for prompt, plane in zip(clicked, low, strict=True)]

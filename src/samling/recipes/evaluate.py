@@ -274,7 +274,7 @@ def _over(name: str) -> MeanOver:
 
 def _usable(card: Card, protocols: Sequence[str], name: str) -> tuple[list[str], list[str]]:
     """Protocols that the model was trained for, in their order, and a note about the others."""
-    usable = [name for name in protocols if set(kinds_of(name)) <= set(card.prompts)]
+    usable = [asked for asked in protocols if set(kinds_of(asked)) <= set(card.prompts)]
     missing = [protocol for protocol in protocols if protocol not in usable]
     return usable, [f"{name} was not made for {', '.join(missing)}."] if missing else []
 

@@ -20,7 +20,7 @@ BOX_JITTER = (0.0, 0.0, 0.05, 0.1, 0.15)
 POINT_COUNTS = (1, 1, 3, 5)
 CORRECTION_CHANCE = 0.5
 MOST_CLICKS = 3
-"""So many at most follow a box or a point of `clicks`; as many of one as of the other."""
+"""One to so many follow the first prompt of `clicks`, a box or a point, each half of the time."""
 MASK_CHANCE = 0.5
 """Of `clicks`: the mask before goes along, as from a predictor; else not, as from a list of prompts."""
 
@@ -186,15 +186,13 @@ def _automatic_terms(
 
 
 def _simulate(targets: list[BoolArray], kind: str, rng: np.random.Generator) -> list[Prompt]:
-    if kind == "clicks":
-        kind = str(rng.choice(["box", "point1"]))
-    if kind == "box":
+    first = str(rng.choice(["box", "points"])) if kind == "clicks" else kind
+    if first == "box":
         amounts = rng.choice(BOX_JITTER, len(targets))
         names = [f"jitter{int(a * 100)}" if a else "box" for a in amounts]
-    elif kind == "points":
-        names = [f"point{rng.choice(POINT_COUNTS)}"] * len(targets)
     else:
-        names = [kind] * len(targets)
+        count = 1 if kind == "clicks" else rng.choice(POINT_COUNTS)
+        names = [f"point{count}"] * len(targets)
     return [prompt_of(target, name, rng) for target, name in zip(targets, names, strict=True)]
 
 
@@ -214,11 +212,12 @@ def corrected(
     rng: np.random.Generator,
     with_mask: bool = True,
 ) -> list[Prompt]:
-    """Decode, click where it is most wrong, and hand the mask over as a prompt, too, or not.
+    """Decode, then click where it is most wrong; all prompts are of one shape, before and after.
 
     Args:
-        prompts: one per row of the embedding, all of one shape, and so are the new ones.
+        prompts: one per row of the embedding.
         targets: (S, S) what each of them means.
+        with_mask: the logits (4h, 4w) go along with the next prompt; else it has none.
     """
     size = targets[0].shape[0]
     decoded = model.decode(embedding, to_tokens(prompts, size, embedding.image.device))

@@ -248,7 +248,8 @@ def _step(
 ) -> tuple[Terms, int]:
     """Augment, encode once, decode for every prompt kind; terms are means over the kinds.
 
-    A batch without any object leaves box and points nothing to learn: the total alone, without slope.
+    A batch without any object leaves every prompt but automatic nothing to learn: the total alone,
+    without slope.
     """
     model, answers = adapted.model, adapted.answers
     images, labels = (tensor.to(device) for tensor in planes.tensors(indices))

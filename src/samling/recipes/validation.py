@@ -38,9 +38,10 @@ def score(
 ) -> dict[str, float]:
     """Mean Dice per prompt kind, and their mean as `score`, which chooses the epoch.
 
-    Box and points: the largest object alone. Automatic: the union, or every class on the images whose
-    labels would show it, empty images included. With `closer` (see `close_ups`) boxes are answered
-    from there, as the finished model will do.
+    Box, points and clicks (three after a tight box, the mask before with each): the largest object
+    alone. Automatic: the union, or every class on the images whose labels would show it, empty images
+    included. With `closer` (see `close_ups`) boxes alone are answered from there, as the finished
+    model will do; clicks are not.
     """
     found = _scores(model, settings, val, closer, seed, kind, (0.0,), answers)
     means = {protocol: float(values[0]) for protocol, values in found.items()}
