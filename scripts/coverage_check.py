@@ -55,8 +55,8 @@ def _coverage(own: list[Answered], level: float) -> tuple[list[float], list[floa
         names = rng.permutation(np.unique(groups))
         fits = np.isin(groups, names[: len(names) // 2])
         curve = fit_curve(quality[fits], dice[fits], groups[fits].tolist(), level)
-        shares.append(covered(curve, quality[~fits], dice[~fits]).share)
         expected = [curve.expect(q) for q in quality[~fits]]
+        shares.append(covered(expected, dice[~fits].tolist()).share)
         widths.append(float(np.mean([e.high - e.low for e in expected])))
     return shares, widths
 

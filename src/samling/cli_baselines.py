@@ -68,11 +68,12 @@ def calibrate(
 ) -> None:
     """Find out how far a model's own quality can be trusted.
 
-    On half of the validation groups: expected Dice for every quality, a conformal interval around it,
-    a temperature for probabilities, and where nothing was found how often that is right. On the other
-    half: whether they hold, with the interval of that count. What holds goes into the model's card; from
-    then on `predict` prints for images expected Dice with its interval and says what to look at; volumes
-    have none. Of several stores all objects are pooled. RUN/calibration/calibration.md has the figures.
+    From the validation images: expected Dice for every quality, a conformal interval around it, a
+    temperature for probabilities, and where nothing was found how often that is right. Whether they
+    hold is checked by fitting to either half of the groups and counting on the other. What holds goes
+    into the model's card; from then on `predict` prints for images expected Dice with its interval and
+    says what to look at; volumes have none. Of several stores all objects are pooled.
+    RUN/calibration/calibration.md has the figures.
 
     Example: samling calibrate runs/mine --data my.h5
     """

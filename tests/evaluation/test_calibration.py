@@ -30,7 +30,8 @@ def test_intervals_hold_what_they_promise_on_unseen_objects(level, count) -> Non
     for seed in range(60):
         rng = np.random.default_rng(seed)
         curve = fit_curve(*objects(rng, count), level=level)
-        shares.append(covered(curve, *objects(rng, 300)[:2]).share)
+        quality, dice, _ = objects(rng, 300)
+        shares.append(covered([curve.expect(q) for q in quality], dice.tolist()).share)
     assert np.mean(shares) == pytest.approx(level, abs=0.03)
 
 

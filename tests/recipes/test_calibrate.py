@@ -65,7 +65,7 @@ def test_the_card_knows_a_curve_for_every_kind_of_prompt(calibrated) -> None:
     assert calibration.store == "held" and calibration.temperature > 0
 
 
-def test_what_it_promises_is_checked_on_the_other_half(calibrated) -> None:
+def test_what_it_promises_is_checked(calibrated) -> None:
     report = json.loads((calibrated / "calibration" / "calibration.json").read_text())
     assert 0 <= report["kinds"]["box"]["coverage"] <= 1 and report["kinds"]["box"]["objects"] > 0
     assert report["pixels"]["pixels, after"] >= 0
@@ -122,12 +122,13 @@ NARROW = Curve(quality=(0.5,), dice=(0.9,), margin=0.2, objects=20)
 def test_automatic_mode_that_finds_little_goes_without() -> None:
     said: list[str] = []
     asked = half(answers("box", 10), answers("automatic", 9))
-    assert _with_enough(asked, ["box", "automatic"], 0.9, "x.h5", said.append) == ["box"]
+    more = half(answers("box", 30), answers("automatic", 30))
+    assert _with_enough([asked, more], ["box", "automatic"], 0.9, "x.h5", said.append) == ["box"]
     assert "automatic: 9 objects" in said[0]
     with pytest.raises(InputError, match="box: 10 objects .* 19 are needed for an interval of 95%"):
-        _with_enough(asked, ["box"], 0.95, "x.h5", said.append)
+        _with_enough([asked, more], ["box"], 0.95, "x.h5", said.append)
     with pytest.raises(InputError, match="automatic: 9 objects"):
-        _with_enough(asked, ["automatic"], 0.9, "x.h5", said.append)
+        _with_enough([asked, more], ["automatic"], 0.9, "x.h5", said.append)
 
 
 def test_a_kind_whose_intervals_hold_too_little_is_not_installed(tmp_path) -> None:
@@ -136,7 +137,7 @@ def test_a_kind_whose_intervals_hold_too_little_is_not_installed(tmp_path) -> No
         answers("automatic", 12),
     )  # fmt: skip
     found = fitted(box=NARROW, points=NARROW, automatic=NARROW, nothing=NARROW)
-    report = check(found, half(), checked, tmp_path)
+    report = check(found, [(found, checked)], tmp_path)
     assert {k: v["installed"] for k, v in report["kinds"].items()} == {
         "box": True, "points": False, "automatic": True, "nothing": False,
     }  # fmt: skip
@@ -146,7 +147,9 @@ def test_a_kind_whose_intervals_hold_too_little_is_not_installed(tmp_path) -> No
         in said
     )
     assert any(text.startswith("auto: ") and "checked on 12 alone" in text for text in said)
-    assert any(text.startswith("auto, nothing found: no answer in the half") for text in said)
+    assert any(
+        text.startswith("auto, nothing found: too few answers in either half") for text in said
+    )
     assert any(text.startswith("jitter10: ") and "wider than they need" in text for text in said)
     lines = page(report, "box")
     assert "| point1 | 31 | 0.742 (0.55-0.88) |" in lines and "| **no** |" in lines
@@ -155,7 +158,8 @@ def test_a_kind_whose_intervals_hold_too_little_is_not_installed(tmp_path) -> No
 def test_each_kind_of_prompt_has_its_own_warning(tmp_path) -> None:
     """Many boxes do not make up for few points."""
     checked = half(answers("box", 30), answers("points", 19))
-    said = sentences(check(fitted(box=NARROW, points=NARROW), half(), checked, tmp_path))
+    found = fitted(box=NARROW, points=NARROW)
+    said = sentences(check(found, [(found, checked)], tmp_path))
     (warning,) = [text for text in said if "too few to trust" in text]
     assert warning.startswith("point1: ") and "checked on 19 alone" in warning
 
@@ -169,9 +173,10 @@ def test_lesions_that_were_missed_without_an_answer_are_counted(tmp_path) -> Non
         )
         for _ in range(2)
     ]
-    curve = _fit(both[0], [], 0.9, []).curves["nothing"]
+    fits = [_fit([one], [], 0.9, []) for one in both]
+    curve = fits[0].curves["nothing"]
     assert curve.expect(1.0).dice == pytest.approx(0.6) and curve.expect(1.0).look
-    report = check(fitted(nothing=curve), *both, tmp_path)
+    report = check(fits[0], list(zip(fits, both, strict=True)), tmp_path)
     assert report["nothing_found"] == {
         "asked": 60, "nothing_found": 50, "with_a_lesion": 20, "lesions_missed": 40,
     }  # fmt: skip
@@ -180,22 +185,32 @@ def test_lesions_that_were_missed_without_an_answer_are_counted(tmp_path) -> Non
 
 def test_of_few_images_where_nothing_was_found_no_share_is_promised(tmp_path) -> None:
     few = half(answers("nothing", 19, dice=1.0, quality=1.0))
-    assert "nothing" not in _fit(few, [], 0.9, []).curves
+    assert "nothing" not in _fit([few], [], 0.9, []).curves
     enough = half(answers("nothing", 20, dice=1.0, quality=1.0))
-    curve = _fit(enough, [], 0.9, []).curves["nothing"]
-    report = check(fitted(nothing=curve), enough, few, tmp_path)
+    found = _fit([enough], [], 0.9, [])
+    report = check(found, [(found, few), (_fit([few], [], 0.9, []), enough)], tmp_path)
     assert not report["kinds"]["nothing"]["installed"]
     assert any("19 alone; not installed" in text for text in sentences(report))
 
 
-def test_a_set_of_one_patient_is_said_not_to_be_checked(tmp_path) -> None:
-    one, other = (replace(answer, store="other") for answer in answers("box", 2))
-    report = check(
-        fitted(box=NARROW), half([one, other]), half(answers("box", 25, dice=0.2)), tmp_path
+def test_each_half_is_judged_by_what_was_fitted_to_the_other(tmp_path) -> None:
+    """Two sets, told apart in the table; a half that expects too much of the other is found out."""
+    low, high = (
+        half([replace(a, store=name) for a in answers("box", 25, dice=dice)])
+        for name, dice in (("s", 0.2), ("other", 0.9))
     )
-    said = sentences(report)
-    assert "other: in the half that fits alone, so not checked." in said
-    assert any(text.startswith("jitter10 in s alone: coverage 0.000") for text in said)
+    fits = [_fit([one], ["box"], 0.9, []) for one in (low, high)]
+    assert [round(fit.curves["box"].expect(0.9).dice, 6) for fit in fits] == [0.2, 0.9]
+    found = _fit([low, high], ["box"], 0.9, [])
+    assert found.curves["box"].objects == 50
+    assert found.curves["box"].expect(0.9).dice == pytest.approx(0.55)
+    crossed = check(found, [(fits[1], low), (fits[0], high)], tmp_path)
+    assert crossed["kinds"]["box"]["coverage"] == 0 and crossed["kinds"]["box"]["objects"] == 50
+    own = check(found, [(fits[0], low), (fits[1], high)], tmp_path)
+    assert own["kinds"]["box"]["coverage"] == 1
+    said = sentences(crossed)
+    for name in ("s", "other"):
+        assert any(text.startswith(f"jitter10 in {name} alone: coverage 0.000") for text in said)
 
 
 def test_a_temperature_that_does_not_help_is_not_installed(tmp_path) -> None:
@@ -204,9 +219,9 @@ def test_a_temperature_that_does_not_help_is_not_installed(tmp_path) -> None:
     right = rng.random(20_000) < 1 / (1 + np.exp(-logits))
     for stretched, helps in ((logits, False), (2 * logits, True)):
         found = fitted().model_copy(update={"temperature": 2.0})
-        report = check(found, half(), Half([], [stretched], [right]), tmp_path)
+        report = check(found, [(found, Half([], [stretched], [right]))], tmp_path)
         assert report["temperature_installed"] == helps
-        assert any("temperature does not help" in text for text in sentences(report)) != helps
+        assert any("does not help on the other" in text for text in sentences(report)) != helps
 
 
 class Blind:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from samling.inference.expectation import SPREAD_AT_BEST, Curve, spread
+from samling.inference.expectation import SPREAD_AT_BEST, Curve, Expected, spread
 
 FOLDS = 5
 Floats = NDArray[np.float64]
@@ -132,11 +132,9 @@ class Coverage:
         return float(found.low), float(found.high)
 
 
-def covered(curve: Curve, quality: ArrayLike, dice: ArrayLike) -> Coverage:
-    """How many objects have their Dice in its interval."""
-    found = [curve.expect(float(q)) for q in np.asarray(quality)]
-    values = np.asarray(dice, np.float64)
-    inside = [e.low - 1e-9 <= v <= e.high + 1e-9 for e, v in zip(found, values, strict=True)]
+def covered(expected: Sequence[Expected], dice: Sequence[float]) -> Coverage:
+    """How many objects have their Dice in the interval expected of each."""
+    inside = [e.low - 1e-9 <= v <= e.high + 1e-9 for e, v in zip(expected, dice, strict=True)]
     return Coverage(sum(inside), len(inside))
 
 

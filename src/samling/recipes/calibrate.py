@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 PIXELS = 2_000
 FEWEST = 10
-"""Objects of a kind of prompt in the half that fits: a conformal interval of 90 % needs 9, and one more so
+"""Objects of a kind of prompt in either half: a conformal interval of 90 % needs 9, and one more so
 that it is not the worst residual alone. With fewer the interval would be 0 to 1, which helps nobody."""
 SEED = 0
 Progress = Callable[[str], None]
@@ -54,10 +54,11 @@ def calibrate(
     out: Path | None = None,
     say: Progress = lambda text: None,
 ) -> Path:
-    """Fit expected Dice, interval and temperature on half of the validation groups, check on the rest.
+    """Fit expected Dice, interval and temperature to the validation groups; check them half by half.
 
-    What holds on the rest goes into the model's card; a kind of prompt whose coverage is too low, with 95 %
-    certainty, does not, and a sentence says so. The same command again measures again.
+    The check fits to either half and counts on the other. What holds goes into the model's card; a kind of
+    prompt whose coverage is too low, with 95 % certainty, does not, and a sentence says so. The same
+    command again measures again.
 
     Args:
         model: folder of a run or bundle; its card is rewritten.
@@ -79,15 +80,18 @@ def calibrate(
     where = ", ".join(map(str, stores))
     if len({store.name for store, _ in parts}) < len(parts):
         raise InputError(where, "bear one name twice", "give each store once")
-    fitted, checked = _halves(Segmenter(loaded.backend, card), parts, say)
-    if not fitted.answers or not checked.answers:
+    halves = _halves(Segmenter(loaded.backend, card), parts, say)
+    if not all(half.answers for half in halves):
         problem = "too few groups (patients) of validation images for two halves"
         raise InputError(where, problem, "give a store with more patients")
     # Of classes told apart, one Dice of all together would be nobody's
     apart = ("automatic",) if card.answers > 1 else ()
     kinds = [kind for kind in card.asked_kinds if kind not in apart]
-    found = _fit(fitted, _with_enough(fitted, kinds, level, where, say), level, parts)
-    report = check(found, fitted, checked, out)
+    enough = _with_enough(halves, kinds, level, where, say)
+    found = _fit(halves, enough, level, parts)
+    checks = [(_fit(halves[1:], enough, level, parts), halves[0])]
+    checks += [(_fit(halves[:1], enough, level, parts), halves[1])]
+    report = check(found, checks, out)
     for sentence in sentences(report):
         say(sentence)
     write_text(out / "calibration.json", json.dumps(report, indent=2) + "\n")
@@ -126,22 +130,22 @@ def _card_of(model: Path) -> Path:
     raise InputError(model, "has no card that could be rewritten", remedy)
 
 
-def _halves(segmenter: Segmenter, parts: Sequence[Part], say: Progress) -> tuple[Half, Half]:
-    """Groups in the order of a hash, store by store: every other one fits, the rest checks."""
+def _halves(segmenter: Segmenter, parts: Sequence[Part], say: Progress) -> list[Half]:
+    """Groups in the order of a hash, store by store, every other one in the same half."""
     groups = [
         (store.name, group)
         for store, ids in parts
         for group in sorted({store.meta(id).group for id in ids}, key=_order)
     ]
-    fitting = set(groups[::2])
+    first = set(groups[::2])
     halves = {True: Half([], [], []), False: Half([], [], [])}
     asked = [(store, id) for store, ids in parts for id in ids]
     for number, (store, id) in enumerate(asked, start=1):
-        half = halves[(store.name, store.meta(id).group) in fitting]
+        half = halves[(store.name, store.meta(id).group) in first]
         ask_case(segmenter, store.case(id), half, store.name)
         if number % 25 == 0:
             say(f"{number}/{len(asked)} images")
-    return halves[True], halves[False]
+    return list(halves.values())
 
 
 def _order(group: str) -> str:
@@ -182,7 +186,7 @@ def _sample(likely: np.ndarray, label: np.ndarray, id: str, half: Half) -> None:
 
 
 def _with_enough(
-    half: Half, kinds: Sequence[str], level: float, where: str, say: Progress
+    halves: Sequence[Half], kinds: Sequence[str], level: float, where: str, say: Progress
 ) -> list[str]:
     """Kinds of prompt with objects enough for an interval; automatic mode may have found too few.
 
@@ -190,11 +194,11 @@ def _with_enough(
         InputError: there are too few to ask about, or none of the kinds has enough.
     """
     needed = max(FEWEST, math.ceil(level / (1 - level) - 1e-9))
-    counts = {kind: len(half.of(kind)) for kind in kinds}
+    counts = {kind: min(len(half.of(kind)) for half in halves) for kind in kinds}
     few = {kind: count for kind, count in counts.items() if count < needed}
     for kind, count in few.items():
         problem = (
-            f"{kind}: {count} objects in the half that fits, {needed} are needed for an interval of "
+            f"{kind}: {count} objects in one half of the groups, {needed} are needed for an interval of "
             f"{level:.0%}"
         )
         if kind != "automatic" or len(few) == len(kinds):
@@ -204,11 +208,13 @@ def _with_enough(
     return [kind for kind in kinds if kind not in few]
 
 
-def _fit(half: Half, kinds: Sequence[str], level: float, parts: Sequence[Part]) -> Calibration:
+def _fit(
+    halves: Sequence[Half], kinds: Sequence[str], level: float, parts: Sequence[Part]
+) -> Calibration:
     """Finding nothing is right or wrong as a whole: of a few such images no share is promised."""
     curves = {}
     for kind in (*kinds, NOTHING):
-        own = half.of(kind)
+        own = [item for half in halves for item in half.of(kind)]
         if own and (kind != NOTHING or len(own) >= ENOUGH):
             curves[kind] = fit_curve(
                 [item.quality for item in own],
@@ -216,9 +222,9 @@ def _fit(half: Half, kinds: Sequence[str], level: float, parts: Sequence[Part]) 
                 [item.group for item in own],
                 level,
             )
-    temperature = 1.0
-    if half.logits:
-        temperature = fit_temperature(np.concatenate(half.logits), np.concatenate(half.labels))
+    logits = [part for half in halves for part in half.logits]
+    labels = [part for half in halves for part in half.labels]
+    temperature = fit_temperature(np.concatenate(logits), np.concatenate(labels)) if logits else 1.0
     return Calibration(
         level=level,
         temperature=temperature,

@@ -1,4 +1,4 @@
-"""calibration_report: whether what was fitted holds on the other half, in figures, words and pictures."""
+"""calibration_report: whether what is fitted to a half holds on the other, in figures, words, pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 
 from samling.evaluation.calibration import Coverage, covered, reliability, risk_coverage
 from samling.evaluation.plots import draw_reliability, draw_risk
-from samling.inference.expectation import LOOK_BELOW, NOTHING, RARE, Calibration, Curve
+from samling.inference.expectation import LOOK_BELOW, NOTHING, RARE, Calibration, Expected
 
 PROTOCOLS = {"box": "jitter10", "points": "point1", "automatic": "auto"}
 """As people prompt: nobody's box is tight."""
@@ -49,50 +49,70 @@ class Half:
         return [item for item in self.answers if item.kind == kind]
 
 
-def check(found: Calibration, fitted: Half, checked: Half, out: Path) -> dict[str, Any]:
-    """Coverage, errors of calibration and risk on the half that fitted nothing; two pictures.
+Check = tuple[Calibration, Half]
+"""What was fitted to one half of the groups, and the other half."""
+Judged = tuple[Answered, Expected]
+
+
+def check(found: Calibration, checks: Sequence[Check], out: Path) -> dict[str, Any]:
+    """Coverage, errors of calibration and risk, each half judged by the other; two pictures.
+
+    Args:
+        found: what is to be promised, fitted to all groups.
+        checks: both ways, so that every answer is judged once by what has not seen its group.
 
     Returns:
         What calibration.json holds; `kinds` by name, each with `installed`: whether it may be promised.
     """
     kinds, diagrams, risks = {}, {}, {}
-    for kind, curve in found.curves.items():
-        own = checked.of(kind)
-        kinds[kind] = _of_kind(kind, curve, own, found.level)
+    for kind in found.curves:
+        own = _judged(checks, kind)
+        kinds[kind] = _of_kind(kind, own, found.level)
         if own and kind != NOTHING:
-            expected = [curve.expect(item.quality) for item in own]
-            values = [item.dice for item in own]
+            expected = [e for _, e in own]
+            values = [item.dice for item, _ in own]
             name = f"expected Dice, {kind}"
             diagrams[name] = reliability([e.dice for e in expected], values)
             risks[kind] = risk_coverage([e.low for e in expected], values)
             kinds[kind] |= {
                 "calibration_error": diagrams[name].error,
-                "calibration_error_of_quality": _error([item.quality for item in own], values),
+                "calibration_error_of_quality": _error([item.quality for item, _ in own], values),
                 "risk_area": float(risks[kind][1].mean()),
             }
     pixels = {}
-    if checked.logits:
-        logits, labels = np.concatenate(checked.logits), np.concatenate(checked.labels)
-        for name, t in ((BEFORE, 1.0), (AFTER, found.temperature)):
-            diagrams[name] = reliability(1 / (1 + np.exp(-logits / t)), labels)
+    if labels := [part for _, half in checks for part in half.labels]:
+        for name, power in ((BEFORE, 0), (AFTER, 1)):
+            logits = [part / fit.temperature**power for fit, half in checks for part in half.logits]
+            likely = 1 / (1 + np.exp(-np.concatenate(logits)))
+            diagrams[name] = reliability(likely, np.concatenate(labels))
             pixels[name] = diagrams[name].error
     draw_reliability(diagrams, out / "reliability.png")
     draw_risk(risks, out / "risk_coverage.png")
     about: dict[str, Any] = found.model_dump(mode="json", exclude={"curves"})
     # of pixels that it did not see: what does not help there is not used
     about["temperature_installed"] = bool(pixels) and pixels[AFTER] < pixels[BEFORE]
-    every = [*fitted.answers, *checked.answers]
-    sets, nothing = _by_store(found, every, checked), _missed(every)
+    sets = _by_store(found, checks)
+    nothing = _missed([item for _, half in checks for item in half.answers])
     return {"kinds": kinds, "stores": sets, "nothing_found": nothing, "pixels": pixels} | about
 
 
-def _of_kind(kind: str, curve: Curve, own: Sequence[Answered], level: float) -> dict[str, Any]:
+def _judged(checks: Sequence[Check], kind: str) -> list[Judged]:
+    """The answers to one kind of prompt, each with what the other half expects of it."""
+    return [
+        (item, curve.expect(item.quality))
+        for fit, half in checks
+        if (curve := fit.curves.get(kind)) is not None
+        for item in half.of(kind)
+    ]
+
+
+def _of_kind(kind: str, own: Sequence[Judged], level: float) -> dict[str, Any]:
     if not own:
-        verdict = f"{NAMES[kind]}: no answer in the half that checks: not installed."
+        verdict = f"{NAMES[kind]}: too few answers in either half to check it: not installed."
         return {"objects": 0, "installed": False, "verdict": verdict}
-    values = [item.dice for item in own]
-    expected = [curve.expect(item.quality) for item in own]
-    coverage = covered(curve, [item.quality for item in own], values)
+    values = [item.dice for item, _ in own]
+    expected = [e for _, e in own]
+    coverage = covered(expected, values)
     rest = [value for value, e in zip(values, expected, strict=True) if not e.look]
     return _figures(coverage) | {
         "installed": coverage.bounds[1] >= level and (kind != NOTHING or coverage.of >= ENOUGH),
@@ -124,24 +144,20 @@ def _verdict(kind: str, coverage: Coverage, level: float) -> str:
     return f"{said}: the intervals are wider than they need be." if wide else ""
 
 
-def _by_store(
-    found: Calibration, answers: Sequence[Answered], half: Half
-) -> dict[str, dict[str, Any]]:
-    """The same coverage in each data set alone, where there are several; a set of one group has none."""
-    names = list(dict.fromkeys(item.store for item in answers))
+def _by_store(found: Calibration, checks: Sequence[Check]) -> dict[str, dict[str, Any]]:
+    """The same coverage in each data set alone, where there are several."""
+    names = dict.fromkeys(item.store for _, half in checks for item in half.answers)
     sets: dict[str, dict[str, Any]] = {name: {} for name in names if len(names) > 1}
-    for name, kinds in sets.items():
-        for kind, curve in found.curves.items():
-            own = [item for item in half.of(kind) if item.store == name]
-            if own:
-                kinds[kind] = _figures(
-                    covered(curve, [o.quality for o in own], [o.dice for o in own])
-                )
+    for kind in found.curves:
+        judged = _judged(checks, kind)
+        for name, kinds in sets.items():
+            if own := [(item, e) for item, e in judged if item.store == name]:
+                kinds[kind] = _figures(covered([e for _, e in own], [item.dice for item, _ in own]))
     return sets
 
 
 def _missed(answers: Sequence[Answered]) -> dict[str, int]:
-    """Automatic mode, both halves: images, those where nothing was found, and what these hold."""
+    """Automatic mode: images, those where nothing was found, and what these hold."""
     silent = [item for item in answers if item.kind == NOTHING]
     return {
         "asked": len(silent) + sum(item.kind == "automatic" for item in answers),
@@ -155,7 +171,6 @@ def sentences(report: dict[str, Any]) -> list[str]:
     """What a person must read before trusting what was fitted."""
     said = [kind["verdict"] for kind in report["kinds"].values() if kind["verdict"]]
     for name, kinds in report["stores"].items():
-        said += [] if kinds else [f"{name}: in the half that fits alone, so not checked."]
         said += [
             f"{NAMES[kind]} in {name} alone: coverage {v['coverage']:.3f} "
             f"({v['coverage_low']:.2f}-{v['coverage_high']:.2f}): do not rely on it there."
@@ -163,7 +178,7 @@ def sentences(report: dict[str, Any]) -> list[str]:
             if v["coverage_high"] < report["level"]
         ]
     if not report["temperature_installed"]:
-        said.append("The temperature does not help on the other half: not installed.")
+        said.append("A temperature of one half does not help on the other: not installed.")
     missed = report["nothing_found"]
     if missed["nothing_found"]:
         said.append(
@@ -181,7 +196,8 @@ def page(report: dict[str, Any], first: str) -> str:
     lines = [
         f"# Calibration on {report['store'].replace('+', ', ')}, validation images",
         "",
-        f"Fitted on half of the groups, checked on the other half. Intervals of {level:.0%}.{several} "
+        "Fitted to all groups; checked in two halves, each by what was fitted to the other. "
+        f"Intervals of {level:.0%}.{several} "
         f"Temperature {report['temperature']:.2f}, of {first} prompts alone. Look: the interval begins "
         f"below Dice {LOOK_BELOW}, or quality is below that of {1 - RARE:.0%} of the objects fitted to.",
         "",
