@@ -94,8 +94,7 @@ class TrainingSection(Section):
     prompts: tuple[PromptName, ...] = Field(
         default=("box", "points", "automatic"),
         min_length=1,
-        description="kinds trained together; clicks: a box or a point, then clicks; "
-        "one named twice counts twice",
+        description="trained together (clicks: a box or a point, then clicks); twice counts twice",
     )
     zoom: float | None = Field(
         default=None,
@@ -119,9 +118,7 @@ class TrainingSection(Section):
     @model_validator(mode="after")
     def _made_up_objects_are_pointed_at(self) -> Self:
         if self.augment.blob_chance and set(self.prompts) == {"automatic"}:
-            raise ValueError(
-                "augment.blob_chance teaches box, points and clicks; name one in prompts"
-            )
+            raise ValueError("augment.blob_chance teaches box, points, clicks: name one in prompts")
         return self
 
 

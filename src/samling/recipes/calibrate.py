@@ -88,10 +88,10 @@ def calibrate(
     apart = ("automatic",) if card.answers > 1 else ()
     kinds = [kind for kind in card.asked_kinds if kind not in apart]
     enough = _with_enough(halves, kinds, level, where, say)
-    found = _fit(halves, enough, level, parts)
-    checks = [(_fit(halves[1:], enough, level, parts), halves[0])]
-    checks += [(_fit(halves[:1], enough, level, parts), halves[1])]
-    report = check(found, checks, out)
+    found, first, second = (
+        _fit(of, enough, level, parts) for of in (halves, halves[:1], halves[1:])
+    )
+    report = check(found, [(second, halves[0]), (first, halves[1])], out)
     for sentence in sentences(report):
         say(sentence)
     write_text(out / "calibration.json", json.dumps(report, indent=2) + "\n")
