@@ -84,10 +84,7 @@ def calibrate(
     if not all(half.answers for half in halves):
         problem = "too few groups (patients) of validation images for two halves"
         raise InputError(where, problem, "give a store with more patients")
-    # Of classes told apart, one Dice of all together would be nobody's
-    apart = ("automatic",) if card.answers > 1 else ()
-    kinds = [kind for kind in card.asked_kinds if kind not in apart]
-    enough = _with_enough(halves, kinds, level, where, say)
+    enough = _with_enough(halves, _promised(card), level, where, say)
     found, first, second = (
         _fit(of, enough, level, parts) for of in (halves, halves[:1], halves[1:])
     )
@@ -98,6 +95,12 @@ def calibrate(
     write_text(out / "calibration.md", page(report, card.asked_kinds[0]))
     Card.read(path).model_copy(update={"calibration": _what_holds(found, report)}).save(path)
     return out / "calibration.md"
+
+
+def _promised(card: Card) -> list[str]:
+    """Kinds of prompt with a curve. Of classes told apart, one Dice of all together would be nobody's."""
+    apart = ("automatic",) if card.answers > 1 else ()
+    return [kind for kind in card.asked_kinds if kind not in apart]
 
 
 def _what_holds(found: Calibration, report: dict[str, Any]) -> Calibration:
