@@ -182,6 +182,11 @@ def test_what_ships_says_of_what_it_was_made_and_was_measured(
     box = {"method": "base", "protocol": "box", "dice": {"mean": 0.9}}
     scores = {"method": "base", "scores": [box, box | {"protocol": "auto", "dice": None}]}
     result.write_text(json.dumps({"model": {"base_sha256": sha}} | scores))
+    (distilled / "base" / "config.yaml").rename(tmp_path / "away.yaml")
+    with pytest.raises(FileNotFoundError):
+        script.ship(distilled)
+    assert not list((tmp_path / "weights").iterdir())  # no weights without what they were made of
+    (tmp_path / "away.yaml").rename(distilled / "base" / "config.yaml")
     script.ship(distilled)
     about = json.loads((tmp_path / "weights" / "about.json").read_text())
     assert about["means"] == {"packed": ["start"]} and about["runs"] == {}
