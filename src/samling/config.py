@@ -97,10 +97,7 @@ class TrainingSection(Section):
         description="trained together (clicks: a box or a point, then clicks); twice counts twice",
     )
     zoom: float | None = Field(
-        default=None,
-        ge=1,
-        le=8,
-        description="answer boxes from a square of this many times the box",
+        default=None, ge=1, le=8, description="answer boxes from a square of so many times the box"
     )
     epochs: int = Field(default=15, ge=0)
     batch_size: int = Field(default=16, ge=1)
@@ -116,9 +113,11 @@ class TrainingSection(Section):
     augment: AugmentSection = AugmentSection()
 
     @model_validator(mode="after")
-    def _made_up_objects_are_pointed_at(self) -> Self:
+    def _prompts_fit_the_rest(self) -> Self:
         if self.augment.blob_chance and set(self.prompts) == {"automatic"}:
             raise ValueError("augment.blob_chance teaches box, points, clicks: name one in prompts")
+        if self.zoom is not None and "clicks" in self.prompts:
+            raise ValueError("clicks are of the whole image: leave zoom or clicks in prompts out")
         return self
 
 

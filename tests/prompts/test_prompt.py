@@ -85,6 +85,7 @@ def test_a_mask_alone_is_not_automatic():
         (points((1, 2), labels=[1, 1]), "one label each"),
         (Prompt(points=np.zeros((1, 3)), point_labels=np.ones(1, np.int64)), "one label each"),
         (points((1, 2), labels=[2]), "must be 1"),
+        (points((1, 2), (3, 4), labels=[0, 0]), "only say where the object is not"),
         (points((40.1, 2)), "outside the image"),
         (points((1, -0.1)), "outside the image"),
     ],
@@ -97,7 +98,13 @@ def test_check_refuses_and_names_the_prompt(prompt, problem):
 
 @pytest.mark.parametrize(
     "prompt",
-    [Prompt(), box(0, 0, 40, 30), box(-3, -3, 99, 99), points((0, 0), (40, 30), labels=[0, 1])],
+    [
+        Prompt(),
+        box(0, 0, 40, 30),
+        box(-3, -3, 99, 99),
+        points((0, 0), (40, 30), labels=[0, 1]),
+        Prompt(np.array([0.0, 0, 9, 9]), np.array([[3.0, 4]]), np.array([0])),
+    ],
 )
 def test_check_lets_usable_prompts_pass(prompt):
     assert prompt.check(30, 40) is prompt

@@ -87,6 +87,24 @@ def test_predict_says_what_to_expect(calibrated, tmp_path) -> None:
     assert row["look"] == "yes"
 
 
+def test_a_box_alone_and_one_point_are_promised_something_and_nothing_else(calibrated) -> None:
+    """Calibration has seen no box that clicks corrected."""
+    model = samling.load(calibrated)
+    encoded = model.encode(np.random.default_rng(0).random((60, 60)).astype(np.float32))
+    box, points = np.array([5.0, 5, 40, 40]), np.array([[20.0, 20], [25, 25]])
+    ones = np.ones(2, dtype=np.int64)
+    asked = {
+        "a box": Prompt(box=box),
+        "a point": Prompt(points=points[:1], point_labels=ones[:1]),
+        "both": Prompt(box, points[:1], ones[:1]),
+        "two points": Prompt(points=points, point_labels=ones),
+    }
+    known = {n: model.segment_encoded(encoded, [p])[0] for n, p in asked.items()}
+    promised = {name for name, found in known.items() if found.expected is not None}
+    empty = {name for name, found in known.items() if found.box is None}
+    assert promised == {"a box", "a point"} - empty and "a box" in promised
+
+
 def test_masks_do_not_change(calibrated, tiny_run) -> None:
     image = np.random.default_rng(1).random((50, 50))
     one, other = (

@@ -75,6 +75,8 @@ def test_a_missing_or_binary_file_is_an_input_error(tmp_path):
 def test_a_point_outside_needs_one_inside_or_a_box():
     with pytest.raises(InputError, match="--point: only say where the object is not"):
         prompt_source(CARD, points=[(3, 4, 0), (5, 6, 0)])
+    with pytest.raises(InputError, match="--prompts FILE.json"):  # not an object of its own
+        prompt_source(CARD, boxes=[(1, 1, 5, 5)], points=[(3, 4, 0)])
     (asked,) = prompt_source(CARD, points=[(3, 4, 0), (5, 6)]).of(Path("any.png"))
     assert asked.prompt.point_labels.tolist() == [0, 1]
 

@@ -146,6 +146,11 @@ def test_made_up_objects_need_someone_who_points_at_them():
     settings(prompts=["automatic", "points"], augment={"blob_chance": 0.1})
 
 
+def test_a_closer_look_is_not_trained_with_clicks_on_the_whole_image():
+    with pytest.raises(ValidationError, match="leave zoom or clicks"):
+        settings(prompts=["box", "clicks"], zoom=3)
+
+
 def test_calibration_chooses_a_threshold_and_changes_no_weight(tmp_path):
     made, said = start(train_decoder=True), []
     train(made, settings(prompts=["box"]), tmp_path)

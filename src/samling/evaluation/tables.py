@@ -19,7 +19,7 @@ PROTOCOL_NAMES = {
     "jitter": "box, sides moved by up to ±{}%",
     "point": "{} point(s) inside",
     "clicks": "{} clicks, each where it is most wrong",
-    "boxclicks": "tight box, then {} click(s), each where it is most wrong",
+    "boxclicks": "tight box, then {} click(s) where it is most wrong",
     "noc": "clicks until Dice 0.{}",
     "auto": "automatic (no prompt)",
 }

@@ -72,7 +72,8 @@ def _calibrated(card: Card) -> str:
     kinds = (
         ", ".join(kind for kind in card.asked_kinds if kind in found.curves) or "no kind of prompt"
     )
-    text = f"on {found.store.replace('+', ', ')}, intervals of {found.level:.0%}, for {kinds}"
+    where = found.store.replace("+", ", ")
+    text = f"at export on {where}, intervals of {found.level:.0%}, for {kinds}; `card.json` has what counts"
     if (nothing := found.curves.get(NOTHING)) is None:
         return text
     wrong = round(nothing.objects * (1 - nothing.dice[0]))

@@ -11,7 +11,7 @@ from samling.data.intensity import Intensity
 from samling.errors import InputError
 from samling.inference.expectation import Calibration
 from samling.prompts.frame import Fit
-from samling.prompts.prompt import TokenPadding
+from samling.prompts.prompt import Prompt, TokenPadding
 
 PromptKind = Literal["box", "points", "mask", "automatic"]
 _ASKED: tuple[PromptKind, ...] = ("box", "points", "automatic")
@@ -149,3 +149,26 @@ class Card(BaseModel):
             problem = str(error).splitlines()[0]
         problem = f"is not a samling model card ({problem})"
         raise InputError(path, problem, "export or train it again with this version of samling")
+
+
+def kinds_given(prompt: Prompt) -> list[PromptKind]:
+    """Everything that a prompt says."""
+    if prompt.automatic:
+        return ["automatic"]
+    kinds: list[PromptKind] = []
+    if prompt.box is not None:
+        kinds.append("box")
+    if len(prompt.points):
+        kinds.append("points")
+    if prompt.mask is not None:
+        kinds.append("mask")
+    return kinds
+
+
+def as_calibrated(prompt: Prompt) -> PromptKind | None:
+    """The kind of a prompt that calibration asks with: a box, one point, or nothing.
+
+    None: of a box with clicks, of several points, of an earlier mask it knows nothing.
+    """
+    kinds = kinds_given(prompt)
+    return kinds[0] if len(kinds) == 1 and len(prompt.points) <= 1 else None

@@ -11,7 +11,7 @@ from samling.data.intensity import slab_to_model
 from samling.errors import InputError
 from samling.inference.arrays import grey, prompts_of
 from samling.inference.backend import Backend, Encoding
-from samling.inference.card import Card, PromptKind
+from samling.inference.card import Card, PromptKind, as_calibrated, kinds_given
 from samling.inference.expectation import Expected
 from samling.inference.regions import box_around, objects_at_most, regions_in_reach
 from samling.prompts.frame import Frame
@@ -269,7 +269,7 @@ class Segmenter:
                 logits, _ = self.decode_zoomed(encoded, prompt)
             else:
                 logits = self.decode(encoded, [prompt])[0][0]
-            np.maximum(whole, logits / self.card.temperature(_kinds(prompt)[0]), out=whole)
+            np.maximum(whole, logits / self.card.temperature(kinds_given(prompt)[0]), out=whole)
         return 1.0 / (1.0 + np.exp(-whole.clip(-60, 60)))
 
     def check(self, prompts: Sequence[Prompt], size: tuple[int, int]) -> None:
@@ -298,7 +298,7 @@ class Segmenter:
             InputError: naming the model and what it takes.
         """
         offered = self.card.prompts
-        lacking = [kind for kind in _kinds(prompt) if kind not in offered]
+        lacking = [kind for kind in kinds_given(prompt) if kind not in offered]
         if lacking:
             remedy = " or ".join(_OFFERS[other][1] for other in offered if other != "mask")
             problem = f"has no {_OFFERS[lacking[0]][0]}"
@@ -350,13 +350,16 @@ class Segmenter:
     def _object(
         self, logits: NDArray[np.float32], prompt: Prompt, quality: float, encoded: EncodedImage
     ) -> Object:
-        kind: PromptKind = "points" if prompt.box is None else "box"
-        return self.object_of(self.cut(logits, prompt), quality, encoded, kind)
+        return self.object_of(self.cut(logits, prompt), quality, encoded, as_calibrated(prompt))
 
     def object_of(
-        self, mask: NDArray[np.bool_], quality: float, encoded: EncodedImage, kind: PromptKind
+        self,
+        mask: NDArray[np.bool_],
+        quality: float,
+        encoded: EncodedImage,
+        kind: PromptKind | None,
     ) -> Object:
-        """The object that a mask (H, W), its predicted IoU and its kind of prompt make."""
+        """The object that a mask (H, W), its predicted IoU and its kind of prompt (see below) make."""
         made = Object(
             mask=mask,
             score=min(max(quality, 0.0), 1.0),
@@ -367,26 +370,15 @@ class Segmenter:
         )
         return self._expecting(made, kind)
 
-    def _expecting(self, found: Object, kind: PromptKind) -> Object:
-        """The object with what calibration says of its Dice, where there is one."""
+    def _expecting(self, found: Object, kind: PromptKind | None) -> Object:
+        """The object with what calibration says of its Dice, where it knows such a prompt."""
         calibration = self.card.calibration
-        curve = None if calibration is None else calibration.curves.get(kind)
+        if calibration is None or kind is None:
+            return found
+        curve = calibration.curves.get(kind)
         if curve is None or found.box is None:
             return found
         return replace(found, expected=curve.expect(found.certainty(kind)))
-
-
-def _kinds(prompt: Prompt) -> list[PromptKind]:
-    if prompt.automatic:
-        return ["automatic"]
-    kinds: list[PromptKind] = []
-    if prompt.box is not None:
-        kinds.append("box")
-    if len(prompt.points):
-        kinds.append("points")
-    if prompt.mask is not None:
-        kinds.append("mask")
-    return kinds
 
 
 def _batches(prompts: Sequence[Prompt], token_counts: list[int]) -> list[list[int]]:

@@ -37,6 +37,13 @@ def _no_labels() -> NDArray[np.int64]:
     return np.zeros((0,), dtype=np.int64)
 
 
+ONLY_OUTSIDE = (
+    "add a point inside it, of label 1; a box and points for one object go together: "
+    "`--prompts FILE.json`, or `model.predictor()`"
+)
+"""What to do about points that only say where an object is not."""
+
+
 @dataclass(frozen=True)
 class Prompt:
     """One object's prompt, in continuous pixels of the original image. Nothing set: automatic.
@@ -60,33 +67,31 @@ class Prompt:
         """True if the user points at nothing."""
         return self.box is None and len(self.points) == 0 and self.mask is None
 
+    @property
+    def only_outside(self) -> bool:
+        """True if the user says where the object is not, and nothing else."""
+        pointed = self.box is not None or self.mask is not None or self.point_labels.any()
+        return len(self.points) > 0 and not pointed
+
     def check(self, height: int, width: int, where: str = "prompt") -> "Prompt":
         """Return itself if it can be used on an image of this size.
 
         Raises:
-            InputError: not finite, wrong shape, a box without area, outside the image, bad label.
+            InputError: not finite, wrong shape, a box without area, outside the image, bad label,
+                points that only say where the object is not.
         """
-        size = f"x in 0..{width}, y in 0..{height}"
         if self.box is not None:
-            box = np.asarray(self.box, dtype=np.float64)
-            if box.shape != (4,) or not np.isfinite(box).all():
-                raise InputError(
-                    where, f"box {box.tolist()} is not four numbers", "give x0,y0,x1,y1"
-                )
-            x0, y0, x1, y1 = box
-            if x1 <= x0 or y1 <= y0:
-                raise InputError(
-                    where, f"box {box.tolist()} has no area", "give x0 < x1 and y0 < y1"
-                )
-            if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
-                raise InputError(where, f"box {box.tolist()} lies outside the image", f"use {size}")
+            _check_box(np.asarray(self.box, dtype=np.float64), height, width, where)
         points, labels = np.asarray(self.points), np.asarray(self.point_labels)
         if points.shape != (len(labels), 2) or not np.isfinite(points).all():
             raise InputError(where, "points need finite x, y and one label each", "give x,y,label")
         if ((labels != 0) & (labels != 1)).any():  # np.isin is much slower
             raise InputError(where, "point labels must be 1 (inside) or 0 (outside)", "use 1 or 0")
         if len(points) and not ((points >= 0) & (points <= (width, height))).all():
-            raise InputError(where, "a point lies outside the image", f"use {size}")
+            remedy = f"use x in 0..{width}, y in 0..{height}"
+            raise InputError(where, "a point lies outside the image", remedy)
+        if self.only_outside:
+            raise InputError(where, "points only say where the object is not", ONLY_OUTSIDE)
         return self
 
     def tokens(
@@ -115,3 +120,14 @@ class Prompt:
         coords.append(np.zeros((pads, 2)))
         labels.append(np.full(pads, Token.PADDING))
         return np.concatenate(coords).astype(np.float32), np.concatenate(labels).astype(np.int64)
+
+
+def _check_box(box: NDArray[np.float64], height: int, width: int, where: str) -> None:
+    if box.shape != (4,) or not np.isfinite(box).all():
+        raise InputError(where, f"box {box.tolist()} is not four numbers", "give x0,y0,x1,y1")
+    x0, y0, x1, y1 = box
+    if x1 <= x0 or y1 <= y0:
+        raise InputError(where, f"box {box.tolist()} has no area", "give x0 < x1 and y0 < y1")
+    if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
+        remedy = f"use x in 0..{width}, y in 0..{height}"
+        raise InputError(where, f"box {box.tolist()} lies outside the image", remedy)

@@ -293,7 +293,7 @@ def _expectations(name: str, objects: Sequence[Object]) -> list[str]:
     return [
         f"{name}, object {number}: expected Dice {item.expected.dice:.2f} "
         f"({item.expected.low:.2f} to {item.expected.high:.2f})"
-        + (": look at it" if item.expected.look else "")
+        + (f": look at it, {item.expected.reason}" if item.expected.look else "")
         for number, item in enumerate(objects, start=1)
         if item.expected is not None
     ]

@@ -10,7 +10,7 @@ import numpy as np
 
 from samling.errors import InputError, one_of
 from samling.inference.card import Card
-from samling.prompts.prompt import Prompt
+from samling.prompts.prompt import ONLY_OUTSIDE, Prompt
 
 _BYTES_AT_MOST = 256 << 20
 _KEYS = ("box", "points", "class", "slice")
@@ -185,10 +185,10 @@ def _points(
     rows: list[np.ndarray[Any, Any]], box: np.ndarray[Any, Any] | None, where: str
 ) -> Prompt:
     labels = np.array([row[2] if len(row) == 3 else 1 for row in rows], dtype=np.int64)
-    if box is None and not labels.any():
-        problem = "only say where the object is not"
-        raise InputError(where, problem, "add a point inside it, of label 1 or none, or a box")
-    return Prompt(box, np.array([row[:2] for row in rows], dtype=np.float64), labels)
+    prompt = Prompt(box, np.array([row[:2] for row in rows], dtype=np.float64), labels)
+    if prompt.only_outside:
+        raise InputError(where, "only say where the object is not", ONLY_OUTSIDE)
+    return prompt
 
 
 def _numbers(values: Any, counts: tuple[int, ...], where: str) -> np.ndarray[Any, Any]:
