@@ -130,7 +130,8 @@ def test_categories() -> None:
 @pytest.mark.parametrize(
     ("protocol", "words"),
     [("box", "tight box"), ("point1", "1 point inside"), ("point5", "5 points inside"),
-     ("auto", "automatic (no prompt)"), ("clicks3", "3 clicks, each where it is most wrong"),
+     ("auto", "automatic (no prompt)"),
+     ("clicks3", "3 clicks, the first inside, then where it is most wrong"),
      ("boxclicks1", "tight box, then 1 click where it is most wrong"),
      ("boxclicks3", "tight box, then 3 clicks where it is most wrong"),
      ("noc90", "clicks until Dice 0.90")],

@@ -173,6 +173,14 @@ def test_a_kind_whose_intervals_hold_too_little_is_not_installed(tmp_path) -> No
     assert "| point1 | 31 | 0.742 (0.55-0.88) |" in lines and "| **no** |" in lines
 
 
+def test_an_expectation_that_is_worse_than_the_quality_is_told(tmp_path) -> None:
+    for quality, worse in ((0.85, True), (0.2, False)):
+        checked = half(answers("box", 30, dice=0.8, quality=quality))
+        said = sentences(check(fitted(box=NARROW), [(fitted(box=NARROW), checked)], tmp_path))
+        expected = "jitter10: expected Dice is further from the truth (0.100) than"
+        assert any(text.startswith(expected) for text in said) == worse
+
+
 def test_each_kind_of_prompt_has_its_own_warning(tmp_path) -> None:
     """Many boxes do not make up for few points."""
     checked = half(answers("box", 30), answers("points", 19))

@@ -18,7 +18,7 @@ PROTOCOL_NAMES = {
     "box": "tight box",
     "jitter": "box, sides moved by up to ±{}%",
     "point": "{} point(s) inside",
-    "clicks": "{} clicks, each where it is most wrong",
+    "clicks": "{} clicks, the first inside, then where it is most wrong",
     "boxclicks": "tight box, then {} click(s) where it is most wrong",
     "noc": "clicks until Dice 0.{}",
     "auto": "automatic (no prompt)",

@@ -170,6 +170,13 @@ def _missed(answers: Sequence[Answered]) -> dict[str, int]:
 def sentences(report: dict[str, Any]) -> list[str]:
     """What a person must read before trusting what was fitted."""
     said = [kind["verdict"] for kind in report["kinds"].values() if kind["verdict"]]
+    for kind, v in report["kinds"].items():
+        error, own = v.get("calibration_error", 0), v.get("calibration_error_of_quality", 0)
+        if error > own:
+            said.append(
+                f"{NAMES[kind]}: expected Dice is further from the truth ({error:.3f}) than the model's "
+                f"own quality ({own:.3f}): more images would help."
+            )
     for name, kinds in report["stores"].items():
         said += [
             f"{NAMES[kind]} in {name} alone: coverage {v['coverage']:.3f} "
