@@ -150,9 +150,8 @@ def ship(out: Path) -> None:
         if model["base_sha256"] != packed.base_sha256:
             remedy = f"remove {path.parents[1]}, run scripts/base.sh again"
             raise InputError(path, "is of other weights than OUT/packed", remedy)
-    text = (
-        json.dumps(about(out, packed), indent=2) + "\n"
-    )  # first: it fails where a run is not there
+    # First: it fails where a run is not there
+    text = json.dumps(about(out, packed), indent=2) + "\n"
     for name in ("base.safetensors", "base.json", SEEN):
         with atomic_path(TARGET / name) as temporary:
             shutil.copyfile(out / "packed" / name, temporary)

@@ -7,6 +7,7 @@ import pytest
 
 from samling.errors import InputError
 from samling.inference.backend import Encoding
+from samling.inference.expectation import Calibration, Curve
 from samling.inference.live import AHEAD, CERTAIN, LiveSegmenter, Smoothing, ahead
 from samling.inference.segmenter import Segmenter
 from samling.prompts.prompt import Prompt
@@ -142,3 +143,19 @@ def test_an_object_that_is_not_there_at_first_is_asked_for_until_it_comes(make_c
         True,
     ]
     assert [frame.needs_help for frame in found] == [True, True, False, False, True, False]
+
+
+def test_after_a_click_no_dice_is_expected_of_the_first_frame(painting_backend, make_card):
+    curve = Curve(quality=(0.5,), dice=(0.9,), margin=0.1, objects=20)
+    known = Calibration(
+        level=0.9,
+        temperature=1.0,
+        store="s",
+        split_hash="h",
+        curves={"box": curve, "points": curve},
+    )
+    segmenter = Segmenter(painting_backend, make_card(calibration=known))
+    box, click = np.array([6.0, 22, 27, 43]), (np.array([[16.5, 32.5]]), np.array([1]))
+    for prompt, promised in ((Prompt(box=box), True), (Prompt(box, *click), False)):
+        (first,) = LiveSegmenter(segmenter, prompt).stream([disc(16)])
+        assert (first.objects[0].expected is not None) is promised

@@ -104,6 +104,7 @@ def test_check_refuses_and_names_the_prompt(prompt, problem):
         box(-3, -3, 99, 99),
         points((0, 0), (40, 30), labels=[0, 1]),
         Prompt(np.array([0.0, 0, 9, 9]), np.array([[3.0, 4]]), np.array([0])),
+        Prompt(points=np.array([[3.0, 4]]), point_labels=[1]),
     ],
 )
 def test_check_lets_usable_prompts_pass(prompt):

@@ -16,12 +16,12 @@ from samling.data.splits import Splits
 from samling.data.store import Store, write_store
 from samling.errors import InputError
 from samling.inference.backend import Encoding
-from samling.inference.card import Card
+from samling.inference.card import Card, as_calibrated
 from samling.inference.expectation import Calibration, Curve
 from samling.inference.segmenter import Segmenter
 from samling.prompts.prompt import Prompt
 from samling.recipes.build import load_base, save_base
-from samling.recipes.calibrate import _fit, _with_enough, ask_case, calibrate
+from samling.recipes.calibrate import _fit, _fit_and_check, _with_enough, ask_case, calibrate
 from samling.recipes.calibration_report import Answered, Half, check, page, sentences
 from samling.recipes.predict import predict
 
@@ -101,8 +101,9 @@ def test_a_box_alone_and_one_point_are_promised_something_and_nothing_else(calib
     }
     known = {n: model.segment_encoded(encoded, [p])[0] for n, p in asked.items()}
     promised = {name for name, found in known.items() if found.expected is not None}
-    empty = {name for name, found in known.items() if found.box is None}
-    assert promised == {"a box", "a point"} - empty and "a box" in promised
+    assert all(found.box is not None for found in known.values())
+    assert promised == {"a box", "a point"}
+    assert as_calibrated(Prompt(mask=np.zeros((64, 64), np.float32))) is None
 
 
 def test_masks_do_not_change(calibrated, tiny_run) -> None:
@@ -174,10 +175,10 @@ def test_a_kind_whose_intervals_hold_too_little_is_not_installed(tmp_path) -> No
 
 
 def test_an_expectation_that_is_worse_than_the_quality_is_told(tmp_path) -> None:
-    for quality, worse in ((0.85, True), (0.2, False)):
-        checked = half(answers("box", 30, dice=0.8, quality=quality))
+    for quality, worse in ((0.885, True), (0.2, False)):
+        checked = half(answers("box", 30, dice=0.88, quality=quality))
         said = sentences(check(fitted(box=NARROW), [(fitted(box=NARROW), checked)], tmp_path))
-        expected = "jitter10: expected Dice is further from the truth (0.100) than"
+        expected = "jitter10: in the check expected Dice was off by 0.020"
         assert any(text.startswith(expected) for text in said) == worse
 
 
@@ -230,7 +231,8 @@ def test_each_half_is_judged_by_what_was_fitted_to_the_other(tmp_path) -> None:
     found = _fit([low, high], ["box"], 0.9, [])
     assert found.curves["box"].objects == 50
     assert found.curves["box"].expect(0.9).dice == pytest.approx(0.55)
-    crossed = check(found, [(fits[1], low), (fits[0], high)], tmp_path)
+    same, crossed = _fit_and_check([low, high], ["box"], 0.9, [], tmp_path)
+    assert same == found
     assert crossed["kinds"]["box"]["coverage"] == 0 and crossed["kinds"]["box"]["objects"] == 50
     own = check(found, [(fits[0], low), (fits[1], high)], tmp_path)
     assert own["kinds"]["box"]["coverage"] == 1
@@ -248,6 +250,18 @@ def test_a_temperature_that_does_not_help_is_not_installed(tmp_path) -> None:
         report = check(found, [(found, Half([], [stretched], [right]))], tmp_path)
         assert report["temperature_installed"] == helps
         assert any("does not help on the other" in text for text in sentences(report)) != helps
+
+
+def test_errors_of_two_halves_do_not_cancel(tmp_path) -> None:
+    """Too sure in one half and too unsure in the other, by temperatures that fit neither."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(scale=2, size=20_000)
+    right = rng.random(20_000) < 1 / (1 + np.exp(-logits))
+    fits = [fitted().model_copy(update={"temperature": t}) for t in (0.5, 2.0)]
+    checks = [(fit, Half([], [logits], [right])) for fit in fits]
+    report = check(fitted(), checks, tmp_path)
+    assert report["pixels"]["pixels, after"] > 5 * report["pixels"]["pixels, before"]
+    assert not report["temperature_installed"]
 
 
 class Blind:

@@ -171,4 +171,5 @@ def as_calibrated(prompt: Prompt) -> PromptKind | None:
     None: of a box with clicks, of several points, of an earlier mask it knows nothing.
     """
     kinds = kinds_given(prompt)
-    return kinds[0] if len(kinds) == 1 and len(prompt.points) <= 1 else None
+    known = len(kinds) == 1 and len(prompt.points) <= 1 and prompt.mask is None
+    return kinds[0] if known else None

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from samling.inference.card import PromptKind
+from samling.inference.card import PromptKind, as_calibrated
 from samling.inference.cine import Followed, Follower
 from samling.inference.segmenter import EncodedImage, Object, Segmenter
 from samling.prompts.prompt import Prompt
@@ -154,8 +154,8 @@ class LiveSegmenter:
         one = self.segmenter.object_of(followed.mask, followed.quality, encoded, kind)
         return LiveFrame(number, encoded.plane, (one,), followed.needs_help)
 
-    def _follow(self, encoded: EncodedImage) -> tuple[Followed, PromptKind]:
-        """The object, and the kind of prompt that found it.
+    def _follow(self, encoded: EncodedImage) -> tuple[Followed, PromptKind | None]:
+        """The object, and the kind of prompt that found it; None: one that no calibration knows.
 
         Until it is found, and for models without boxes, the prompt is asked again as it was given.
         """
@@ -163,4 +163,4 @@ class LiveSegmenter:
             return self._follower.step(encoded), "box"
         found = self._follower.prompt(encoded, self.prompt)
         self._begun = self._begun or bool(found.mask.any())
-        return found, "points" if self.prompt.box is None else "box"
+        return found, as_calibrated(self.prompt)

@@ -75,8 +75,8 @@ class Object:
         presence: probability that the image holds any object; None if the model does not say.
         box: (x0, y0, x1, y1) around the mask in pixels, x1 and y1 exclusive; None if it is empty.
         class_name: one of the card's classes.
-        expected: Dice with an interval; None if the model was not calibrated for this kind of prompt,
-            and of an empty mask.
+        expected: Dice with an interval; None if the model was not calibrated for this kind of prompt
+            (of clicks that correct none is), and of an empty mask.
     """
 
     mask: NDArray[np.bool_]
@@ -269,7 +269,8 @@ class Segmenter:
                 logits, _ = self.decode_zoomed(encoded, prompt)
             else:
                 logits = self.decode(encoded, [prompt])[0][0]
-            np.maximum(whole, logits / self.card.temperature(kinds_given(prompt)[0]), out=whole)
+            kind = as_calibrated(prompt)
+            np.maximum(whole, logits / (self.card.temperature(kind) if kind else 1.0), out=whole)
         return 1.0 / (1.0 + np.exp(-whole.clip(-60, 60)))
 
     def check(self, prompts: Sequence[Prompt], size: tuple[int, int]) -> None:
@@ -359,7 +360,7 @@ class Segmenter:
         encoded: EncodedImage,
         kind: PromptKind | None,
     ) -> Object:
-        """The object that a mask (H, W), its predicted IoU and its kind of prompt (see below) make."""
+        """The object that a mask (H, W), its predicted IoU and kind of prompt make (`as_calibrated`)."""
         made = Object(
             mask=mask,
             score=min(max(quality, 0.0), 1.0),

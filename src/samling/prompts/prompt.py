@@ -37,10 +37,7 @@ def _no_labels() -> NDArray[np.int64]:
     return np.zeros((0,), dtype=np.int64)
 
 
-ONLY_OUTSIDE = (
-    "add a point inside it, of label 1; a box and points for one object go together: "
-    "`--prompts FILE.json`, or `model.predictor()`"
-)
+ONLY_OUTSIDE = "add a point inside it, of label 1, or a box for the same object"
 """What to do about points that only say where an object is not."""
 
 
@@ -70,7 +67,7 @@ class Prompt:
     @property
     def only_outside(self) -> bool:
         """True if the user says where the object is not, and nothing else."""
-        pointed = self.box is not None or self.mask is not None or self.point_labels.any()
+        pointed = self.box is not None or self.mask is not None or np.any(self.point_labels)
         return len(self.points) > 0 and not pointed
 
     def check(self, height: int, width: int, where: str = "prompt") -> "Prompt":

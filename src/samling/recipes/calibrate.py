@@ -85,16 +85,23 @@ def calibrate(
         problem = "too few groups (patients) of validation images for two halves"
         raise InputError(where, problem, "give a store with more patients")
     enough = _with_enough(halves, _promised(card), level, where, say)
-    found, first, second = (
-        _fit(of, enough, level, parts) for of in (halves, halves[:1], halves[1:])
-    )
-    report = check(found, [(second, halves[0]), (first, halves[1])], out)
+    found, report = _fit_and_check(halves, enough, level, parts, out)
     for sentence in sentences(report):
         say(sentence)
     write_text(out / "calibration.json", json.dumps(report, indent=2) + "\n")
     write_text(out / "calibration.md", page(report, card.asked_kinds[0]))
     Card.read(path).model_copy(update={"calibration": _what_holds(found, report)}).save(path)
     return out / "calibration.md"
+
+
+def _fit_and_check(
+    halves: Sequence[Half], kinds: Sequence[str], level: float, parts: Sequence[Part], out: Path
+) -> tuple[Calibration, dict[str, Any]]:
+    """What all groups say, and how what either half says holds on the other."""
+    found, first, second = (
+        _fit(of, kinds, level, parts) for of in (halves, halves[:1], halves[1:])
+    )
+    return found, check(found, [(second, halves[0]), (first, halves[1])], out)
 
 
 def _promised(card: Card) -> list[str]:

@@ -59,7 +59,8 @@ def check(found: Calibration, checks: Sequence[Check], out: Path) -> dict[str, A
 
     Args:
         found: what is to be promised, fitted to all groups.
-        checks: both ways, so that every answer is judged once by what has not seen its group.
+        checks: both ways, so that every answer is judged by what has not seen its group (of images where
+            nothing was found those of a half whose other half has enough).
 
     Returns:
         What calibration.json holds; `kinds` by name, each with `installed`: whether it may be promised.
@@ -80,12 +81,17 @@ def check(found: Calibration, checks: Sequence[Check], out: Path) -> dict[str, A
                 "risk_area": float(risks[kind][1].mean()),
             }
     pixels = {}
-    if labels := [part for _, half in checks for part in half.labels]:
-        for name, power in ((BEFORE, 0), (AFTER, 1)):
-            logits = [part / fit.temperature**power for fit, half in checks for part in half.logits]
-            likely = 1 / (1 + np.exp(-np.concatenate(logits)))
-            diagrams[name] = reliability(likely, np.concatenate(labels))
-            pixels[name] = diagrams[name].error
+    seen = [(fit, half) for fit, half in checks if half.labels]
+    labels = [np.concatenate(half.labels) for _, half in seen]
+    for name, power in ((BEFORE, 0), (AFTER, 1)) if seen else ():
+        likely = [
+            1 / (1 + np.exp(-np.concatenate(half.logits) / fit.temperature**power))
+            for fit, half in seen
+        ]
+        diagrams[name] = reliability(np.concatenate(likely), np.concatenate(labels))
+        # Half by half: too sure in one must not make up for too unsure in the other
+        errors = [reliability(p, truth).error for p, truth in zip(likely, labels, strict=True)]
+        pixels[name] = float(np.average(errors, weights=[len(truth) for truth in labels]))
     draw_reliability(diagrams, out / "reliability.png")
     draw_risk(risks, out / "risk_coverage.png")
     about: dict[str, Any] = found.model_dump(mode="json", exclude={"curves"})
@@ -172,19 +178,20 @@ def sentences(report: dict[str, Any]) -> list[str]:
     said = [kind["verdict"] for kind in report["kinds"].values() if kind["verdict"]]
     for kind, v in report["kinds"].items():
         error, own = v.get("calibration_error", 0), v.get("calibration_error_of_quality", 0)
-        if error > own:
+        if v["installed"] and round(error, 3) > round(own, 3):
             said.append(
-                f"{NAMES[kind]}: expected Dice is further from the truth ({error:.3f}) than the model's "
-                f"own quality ({own:.3f}): more images would help."
+                f"{NAMES[kind]}: in the check expected Dice was off by {error:.3f} on average, the "
+                f"model's own quality by {own:.3f}: more images may help."
             )
     for name, kinds in report["stores"].items():
+        said += [] if kinds else [f"{name}: nothing of it could be checked."]
         said += [
             f"{NAMES[kind]} in {name} alone: coverage {v['coverage']:.3f} "
             f"({v['coverage_low']:.2f}-{v['coverage_high']:.2f}): do not rely on it there."
             for kind, v in kinds.items()
             if v["coverage_high"] < report["level"]
         ]
-    if not report["temperature_installed"]:
+    if report["pixels"] and not report["temperature_installed"]:
         said.append("A temperature of one half does not help on the other: not installed.")
     missed = report["nothing_found"]
     if missed["nothing_found"]:

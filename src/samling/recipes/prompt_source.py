@@ -187,7 +187,8 @@ def _points(
     labels = np.array([row[2] if len(row) == 3 else 1 for row in rows], dtype=np.int64)
     prompt = Prompt(box, np.array([row[:2] for row in rows], dtype=np.float64), labels)
     if prompt.only_outside:
-        raise InputError(where, "only say where the object is not", ONLY_OUTSIDE)
+        remedy = f"{ONLY_OUTSIDE}: both in one entry of a --prompts FILE.json"
+        raise InputError(where, "only say where the object is not", remedy)
     return prompt
 
 

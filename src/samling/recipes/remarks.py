@@ -29,9 +29,11 @@ def on_sureness(card: Card, window: str | None = None) -> list[str]:
     ]
     if len(lacking) < len(card.asked_kinds):
         sets = card.calibration.store.replace("+", ", ")
-        mixed = " (of one of these sets alone less surely)" if "+" in card.calibration.store else ""
+        several = "+" in card.calibration.store
+        mixture = "a mixture of " if several else ""
+        mixed = " (of one of these sets alone less surely)" if several else ""
         said.append(
-            f"expected Dice holds on the whole for a mixture of pictures like those of {sets}{mixed} and "
+            f"expected Dice holds on the whole for {mixture}pictures like those of {sets}{mixed} and "
             "prompts on an object, one point or a box within about 10 % of it; of other pictures, and of "
             "whether a box holds an object at all, it says nothing, and none is given after further clicks"
         )
