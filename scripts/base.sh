@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The base that comes with samling and the first two tables of docs/results/base.md; it names the commands of the others.
 # Resumable: run it again. One training made anew: remove what was made of it, too (half and decoder of boxes, packed of all).
-#   scripts/base.sh FOLDER_OF_SETS OUT        some four hours on 2 CPU cores
+#   scripts/base.sh FOLDER_OF_SETS OUT [STUDENT]        some four hours on 2 CPU cores; STUDENT: lean, or tiny
 # What is measured is what ships: the packed, 16-bit weights. `python scripts/pack_base.py OUT --ship` puts them in place,
 # `python scripts/calibrate_base.py OUT/calibration OUT/stores/{...}.h5` (the trained sets) adds how sure it is.
 set -euo pipefail
-data=$1 out=$2
+data=$1 out=$2 student=${3:-lean}
 mkdir -p "$out/stores"
 here=$(cd "$(dirname "$0")" && pwd)
 trained="breast_busi thyroid_ddti thyroid_tg3k fetal_hc18 nerve_usgra ovary_mmotu ct_msd_liver"
@@ -26,7 +26,7 @@ make_base() { # folder, sets ...: the base of these sets, FOLDER/packed
   stores=$(stores_of "$@")
   # shellcheck disable=SC2086
   {
-    samling distill base $stores --teacher litemedsam --out "$into/base"
+    samling distill base $stores --teacher litemedsam --out "$into/base" student="$student"
     [ -f "$into/start/parts.json" ] || python "$here/pack_base.py" "$into" start
     samling adapt whole $stores --base "$into/start" --out "$into/boxes" \
       training.prompts='[box]' training.epochs=20 training.augment.zoom_chance=0
