@@ -85,8 +85,7 @@ class Prompt:
         if ((labels != 0) & (labels != 1)).any():  # np.isin is much slower
             raise InputError(where, "point labels must be 1 (inside) or 0 (outside)", "use 1 or 0")
         if len(points) and not ((points >= 0) & (points <= (width, height))).all():
-            remedy = f"use x in 0..{width}, y in 0..{height}"
-            raise InputError(where, "a point lies outside the image", remedy)
+            raise InputError(where, "a point lies outside the image", _inside(height, width))
         if self.only_outside:
             raise InputError(where, "points only say where the object is not", ONLY_OUTSIDE)
         return self
@@ -126,5 +125,9 @@ def _check_box(box: NDArray[np.float64], height: int, width: int, where: str) ->
     if x1 <= x0 or y1 <= y0:
         raise InputError(where, f"box {box.tolist()} has no area", "give x0 < x1 and y0 < y1")
     if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
-        remedy = f"use x in 0..{width}, y in 0..{height}"
-        raise InputError(where, f"box {box.tolist()} lies outside the image", remedy)
+        problem = f"box {box.tolist()} lies outside the image"
+        raise InputError(where, problem, _inside(height, width))
+
+
+def _inside(height: int, width: int) -> str:
+    return f"use x in 0..{width}, y in 0..{height}"
