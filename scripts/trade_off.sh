@@ -23,7 +23,7 @@ point tiny student=tiny
 point no-warm-start warm_start=false
 point neither embedding.epochs=0 warm_start=false
 point bare student=lean-bare
-point encoder-frozen decoder_trains_encoder=false
+point encoder-frozen tunes=decoder
 point mask-term embedding.masks=0.5
 point mse-only embedding.cosine=0
 point deep-supervision embedding.levels=1

@@ -232,8 +232,9 @@ class DistillRecipe(Section):
     )
     embedding: EmbeddingSection = EmbeddingSection()
     decoder: TrainingSection = TrainingSection()
-    decoder_trains_encoder: bool = Field(
-        default=True, description="second stage: tune the encoder with the decoder"
+    tunes: Literal["both", "decoder", "encoder"] = Field(
+        default="both",
+        description="by the second stage; encoder: the mask decoder stays the teacher's",
     )
 
 

@@ -143,7 +143,7 @@ def test_another_teacher_is_not_the_same_run(distilled, small_store, tiny_run, c
 
 def test_a_student_with_a_frozen_encoder_loads_too(small_store, teacher, cache, tmp_path):
     """Also without any epoch: then the student is what it started from."""
-    none = ["embedding.epochs=0", "decoder.epochs=0", "decoder_trains_encoder=false"]
+    none = ["embedding.epochs=0", "decoder.epochs=0", "tunes=decoder"]
     out = run(small_store, teacher, tmp_path / "light", *none)
     made, begun = load_base(out).model, load_base("untrained").model
     images = torch.rand(2, 1, 256, 256)

@@ -333,7 +333,7 @@ def trainee(
         prefixes += [*_LAST_LAYERS, "skips."]
     elif train_decoder:
         prefixes += ["mask_decoder.", "prompt_encoder.", "skips."]
-    prefixes += ["image_encoder."] if train_encoder else []
+    prefixes += ["image_encoder.", "skips."] if train_encoder else []
     extra = [name for name, _ in model.named_parameters() if name.startswith(tuple(prefixes))]
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in set(extra))

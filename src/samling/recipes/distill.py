@@ -126,9 +126,10 @@ def _check(
     elif not shares_decoder(student, teacher):
         problem = f"has nothing to teach {student.architecture} but its embedding"
         raise InputError(card.name, problem, "set embedding.epochs=10, say")
-    if not settings.decoder.epochs and not answers_alike(student, teacher):
+    kept = not settings.decoder.epochs or settings.tunes == "encoder"
+    if kept and not answers_alike(student, teacher):
         problem = f"has a mask decoder with which the student {student.architecture} cannot answer"
-        remedy = "let the student train its own: decoder.epochs=4, say"
+        remedy = "let the student train its own: decoder.epochs=4 tunes=both, say"
         raise InputError(card.name, problem, remedy)
     needed: list[tuple[str, str, str]] = []
     if settings.embedding.epochs and settings.embedding.masks:
@@ -270,7 +271,7 @@ def tune(
     report: Report,
     start: float,
 ) -> float:
-    """Stage 2: decoder (and encoder) with prompts in the loop; `model` ends with its best weights.
+    """Stage 2: decoder, encoder or both with prompts in the loop; `model` ends with its best weights.
 
     Batch norms are folded first: their statistics stay as stage 1 left them.
 
@@ -284,8 +285,8 @@ def tune(
     student = trainee(
         model,
         AdapterSection(kind="none"),
-        train_decoder=True,
-        train_encoder=settings.decoder_trains_encoder,
+        train_decoder=settings.tunes != "encoder",
+        train_encoder=settings.tunes != "decoder",
     )
     folder = out / "decoder"
     folder.mkdir(exist_ok=True)
@@ -311,7 +312,10 @@ def _card(
 ) -> Card:
     tuned = settings.decoder.epochs > 0  # else the teacher's decoder knows what the teacher knew
     prompts = trained_prompts(settings.decoder.prompts) if tuned else teacher.prompts
-    hashes = [teacher.split_hash] if teacher.split_hash else []
+    hashes = (teacher.split_hash or "").split("+")
+    own = [(store.name, store.splits.hash) for store in stores]
+    # A teacher that was trained on the same sets is no reason to name them twice
+    splits = dict.fromkeys([*zip(teacher.trained_on, hashes, strict=False), *own])
     changes = {
         "name": settings.name,
         "base": settings.name,
@@ -321,8 +325,8 @@ def _card(
         "fit": teacher.fit,  # embeddings are compared cell by cell
         "token_padding": "points" if tuned else teacher.token_padding,
         "classes": stores[0].classes if len({s.classes for s in stores}) == 1 else ("object",),
-        "split_hash": "+".join([*hashes, *(store.splits.hash for store in stores)]),
-        "trained_on": (*teacher.trained_on, *(store.name for store in stores)),
+        "split_hash": "+".join(hash for _, hash in splits),
+        "trained_on": tuple(name for name, _ in splits),
         "licence": f"teacher {teacher.licence}; data {', '.join(s.licence for s in stores)}",
     }
     return Card.model_validate(student.model_dump() | changes)
