@@ -1,4 +1,4 @@
-"""The base beside LiteMedSAM on a cart's processor: end to end, by stage, start-up, memory, throughput.
+"""What ships beside LiteMedSAM on a cart's processor: end to end, by stage, start-up, memory, throughput.
 
 python benchmarks/cart.py [--data busi.h5 ...] [--threads 2] [--rounds 30] [-o docs/results/cart.md]
 
@@ -139,7 +139,7 @@ def main() -> None:
 def made(folder: Path, stores: list[Path], asked: tuple[Path, np.ndarray]) -> list[Contender]:
     """Every contender that this machine can run."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = {"base": "base", "litemedsam": "LiteMedSAM"}
+    names = {"base": "base", "base-tiny": "base-tiny", "litemedsam": "LiteMedSAM"}
     found = []
     runtimes: list[Runtime] = ["onnxruntime"]
     runtimes += ["openvino"] if importlib.util.find_spec("openvino") else []

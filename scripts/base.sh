@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# The base that comes with samling and the first two tables of docs/results/base.md; it names the commands of the others.
-# Resumable: run it again. One training made anew: remove what was made of it, too (half and decoder of boxes, packed of all).
+# What comes with samling, the base and the tiny encoder before its decoder, and the first tables of docs/results/base.md,
+# which names the commands of the others. Resumable: run it again. One training made anew: remove what was made of it, too
+# (half and decoder of boxes, packed of all, tiny).
 #   scripts/base.sh FOLDER_OF_SETS OUT [STUDENT]        some four hours on 2 CPU cores; STUDENT: lean, or tiny
 # What is measured is what ships: the packed, 16-bit weights. `python scripts/pack_base.py OUT --ship` puts them in place,
-# `python scripts/calibrate_base.py OUT/calibration OUT/stores/{...}.h5` (the trained sets) adds how sure it is.
+# `python scripts/calibrate_base.py OUT/calibration OUT/stores/{...}.h5` (the trained sets) adds how sure it is;
+# then the same for the tiny one: `pack_base.py OUT/tiny --ship tiny`, `calibrate_base.py ... --model tiny`.
 set -euo pipefail
 data=$1 out=$2 student=${3:-lean}
 mkdir -p "$out/stores"
@@ -43,22 +45,37 @@ ln -sfn ../stores "$out/left-out/stores"
 # shellcheck disable=SC2086
 make_base "$out/left-out" $kept
 
+tiny="$out/tiny" # the same sets again, for the decoder of what was just made; not before a tiny base with its own
+if [ "$student" = lean ]; then
+  mkdir -p "$tiny/val"
+  ln -sfn ../stores "$tiny/stores"
+  # shellcheck disable=SC2046,SC2086
+  samling distill tiny $(stores_of $trained) --teacher "$out/packed" --out "$tiny/base"
+  [ -f "$tiny/packed/parts.json" ] || python "$here/pack_base.py" "$tiny" packed
+fi
+
 measured() { # folder, model: whether its results are there, and of these weights
   [ -f "$1/report.html" ] || return 1
   [ ! -f "$2/base.json" ] || grep -qF "$(grep '"base_sha256"' "$2/base.json" | tr -d ' ,')" <(tr -d ' ,' <"$1/results.json")
 }
-measure() { # model, name, protocols, sets ...
-  local model=$1 name=$2 protocols=$3
+measure() { # model, folder of results, protocols, sets ...
+  local model=$1 results=$2 protocols=$3
   shift 3
   for set in "$@"; do
-    measured "$out/val/$name/$set" "$model" || samling evaluate "$model" --data "$out/stores/$set.h5" \
-      --split val --prompts "$protocols" -o "$out/val/$name/$set"
+    measured "$results/$set" "$model" || samling evaluate "$model" --data "$out/stores/$set.h5" \
+      --split val --prompts "$protocols" -o "$results/$set"
   done
 }
 # shellcheck disable=SC2086
 {
-  measure "$out/packed" base box,jitter10,point1,auto $trained $unseen
-  measure litemedsam litemedsam box,jitter10 $trained $unseen
-  measure "$out/left-out/packed" left-out box,jitter10,point1,auto $left_out
+  measure "$out/packed" "$out/val/base" box,jitter10,point1,auto $trained $unseen
+  measure litemedsam "$out/val/litemedsam" box,jitter10 $trained $unseen
+  measure "$out/left-out/packed" "$out/val/left-out" box,jitter10,point1,auto $left_out
 }
 python "$here/base_table.py" "$out"
+if [ -d "$tiny" ]; then
+  # shellcheck disable=SC2086
+  measure "$tiny/packed" "$tiny/val/base" box,jitter10,point1,auto,boxclicks3 $trained $unseen
+  ln -sfn ../../val/litemedsam "$tiny/val/litemedsam"
+  python "$here/base_table.py" "$tiny"
+fi

@@ -1,6 +1,6 @@
-"""Calibrate the base that ships: expected Dice with intervals into src/samling/weights/base.json.
+"""Calibrate what ships: expected Dice with intervals into base.json, beside the weights.
 
-python scripts/calibrate_base.py OUT STORE.h5 ... [--level 0.9]     OUT: folder of the report
+python scripts/calibrate_base.py OUT STORE.h5 ... [--level 0.9] [--model tiny]     OUT: folder of the report
 
 Validation images alone are looked at, those of all stores pooled, halves made by group: the intervals hold
 for images mixed as these are, not for each set, which the report shows apart. Run it after
@@ -21,8 +21,10 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("stores", nargs="+", type=Path)
     parser.add_argument("--level", type=float, default=0.9)
+    parser.add_argument("--model", choices=("base", "tiny"), default="base")
     given = parser.parse_args()
-    page = calibrate(WEIGHTS, given.stores, level=given.level, out=given.out, say=print)
+    folder = WEIGHTS / "tiny" if given.model == "tiny" else WEIGHTS
+    page = calibrate(folder, given.stores, level=given.level, out=given.out, say=print)
     print(page.read_text(encoding="utf-8"))
 
 

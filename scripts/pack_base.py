@@ -1,9 +1,10 @@
-"""Pack the base that ships: 16-bit floats and its card; --ship puts it in place.
+"""Pack what ships: 16-bit floats and a card; --ship puts it in place.
 
 python scripts/pack_base.py OUT start               OUT/base, as distilled, to OUT/start (or another name)
 python scripts/pack_base.py OUT packed PART...      mean weights of bases packed before and runs on them
                                                     (`adapt whole`); a part named twice counts twice
-python scripts/pack_base.py OUT --ship              OUT/packed; OUT is the folder of scripts/base.sh
+python scripts/pack_base.py OUT --ship              OUT/packed as `base`; OUT is base.sh's folder
+python scripts/pack_base.py OUT/tiny --ship tiny    OUT/tiny/packed as `base-tiny`: what it has of its own
 
 The mean of several runs from one start is often better than each (Wortsman et al. 2022, arXiv 2203.05482),
 the mean of a run and its start on pictures unlike the run's (Wortsman et al. 2022, arXiv 2109.01903).
@@ -28,6 +29,7 @@ from samling.data.store import Store
 from samling.errors import InputError
 from samling.inference.card import Card
 from samling.models.weights import read_state, sha256_of_tensors
+from samling.recipes.build import ENCODER_WEIGHTS
 from samling.recipes.run_folder import epochs_of
 from samling.recipes.seen import SEEN
 
@@ -136,11 +138,15 @@ def whole(part: Path) -> tuple[Card, dict[str, Tensor]]:
     return card, state | tuned
 
 
-def ship(out: Path) -> None:
-    """Copy what was packed and measured beside the model card, with about.json.
+def ship(out: Path, kind: str = "") -> None:
+    """Write what was packed and measured beside the model card, with about.json.
+
+    Args:
+        out: holds `packed` and `val`.
+        kind: "": the base; "tiny": one with its decoder, into a folder of this name.
 
     Raises:
-        InputError: nothing was measured, or other weights than those packed.
+        InputError: nothing was measured, or other weights than those packed; or the decoder is another.
     """
     packed = Card.read(out / "packed" / "base.json")
     if not (results := measured(out)):
@@ -152,10 +158,37 @@ def ship(out: Path) -> None:
             raise InputError(path, "is of other weights than OUT/packed", remedy)
     # First: it fails where a run is not there
     text = json.dumps(about(out, packed), indent=2) + "\n"
-    for name in ("base.safetensors", "base.json", SEEN):
-        with atomic_path(TARGET / name) as temporary:
-            shutil.copyfile(out / "packed" / name, temporary)
-    write_text(TARGET / "about.json", text)
+    state, name, target = read_state(out / "packed" / "base.safetensors"), "base", TARGET / kind
+    if kind:
+        state, name = own_weights(state, out), f"base-{kind}"
+        target.mkdir(exist_ok=True)
+    else:
+        with atomic_path(TARGET / SEEN) as temporary:
+            shutil.copyfile(out / "packed" / SEEN, temporary)
+    with atomic_path(target / "base.safetensors") as temporary:
+        temporary.write_bytes(save(state))
+    packed.model_copy(update={"name": name, "base": name}).save(target / "base.json")
+    write_text(target / "about.json", text)
+
+
+def own_weights(state: dict[str, Tensor], where: Path) -> dict[str, Tensor]:
+    """The weights of a model that are not those of the base that ships; `load_base` adds the others.
+
+    Raises:
+        InputError: among them is the mask decoder.
+    """
+    shared = read_state(TARGET / "base.safetensors")
+    own = {
+        key: value
+        for key, value in state.items()
+        if key.startswith(ENCODER_WEIGHTS)
+        or key not in shared
+        or not torch.equal(value, shared[key])
+    }
+    if any(key.startswith("mask_decoder.") for key in own):
+        problem = "has another mask decoder than the base that ships"
+        raise InputError(where, problem, "distil it again from that base")
+    return own
 
 
 def about(out: Path, card: Card) -> dict[str, Any]:
@@ -227,4 +260,4 @@ def measured(out: Path) -> list[Path]:
 
 if __name__ == "__main__":
     folder, what, *rest = sys.argv[1:]
-    ship(Path(folder)) if what == "--ship" else pack(Path(folder), what, rest)
+    ship(Path(folder), *rest) if what == "--ship" else pack(Path(folder), what, rest)

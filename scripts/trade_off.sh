@@ -36,6 +36,7 @@ plan="$out/plan.yaml"
   echo "methods:"
   echo "  LiteMedSAM: litemedsam"
   echo "  shipped base: base"
+  echo "  base-tiny: base-tiny"
   for run in "$out"/*/base.json; do
     folder=$(dirname "$run")
     echo "  $(basename "$folder"): $folder"

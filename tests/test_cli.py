@@ -118,7 +118,7 @@ def test_help_has_a_paragraph_and_an_example(samling, verb: str) -> None:
 @pytest.mark.parametrize("verb", ["predict", "evaluate", "cine", "archive", "export", "adapt"])
 def test_help_says_what_a_model_may_be(samling, verb: str) -> None:
     said = " ".join(samling(verb, "--help").out.split()).replace("- ", "-")
-    assert "base, base-zoom, litemedsam, a checkpoint of the SAM family" in said
+    assert "base, base-tiny, base-zoom, litemedsam, a checkpoint of the SAM family" in said
 
 
 def test_help_lists_exactly_the_verbs_that_work(samling) -> None:

@@ -193,3 +193,44 @@ def test_what_ships_says_of_what_it_was_made_and_was_measured(
     assert about["environment"] == {"python": "3"}  # where the stores lay is nobody's business
     assert about["validation_dice"] == {"nerve_usgra": {"box": {"mean": 0.9}}}
     assert Card.read(tmp_path / "weights" / "base.json").base_sha256 == sha
+
+
+def test_of_a_tiny_base_ships_what_the_base_lacks(script, tmp_path):
+    from safetensors.torch import save_file
+
+    shared = {
+        "image_encoder.a": torch.zeros(2),
+        "image_encoder.b": torch.ones(3),
+        "mask_decoder.a": torch.ones(4),
+        "presence.a": torch.ones(1),
+    }
+    save_file(shared, tmp_path / "base.safetensors")
+    script.TARGET = tmp_path
+    same = {key: shared[key].clone() for key in ("image_encoder.a", "mask_decoder.a")}
+    state = same | {"image_encoder.b": torch.ones(2), "presence.a": torch.zeros(1)}
+    own = script.own_weights(state, tmp_path)
+    assert own.keys() == {"image_encoder.a", "image_encoder.b", "presence.a"}
+    state["mask_decoder.a"][2] = 0
+    with pytest.raises(InputError, match="has another mask decoder than the base that ships"):
+        script.own_weights(state, tmp_path)
+
+
+def test_the_tiny_base_ships_into_a_folder_of_its_own(script, distilled, tmp_path, monkeypatch):
+    from safetensors.torch import load_file
+
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    monkeypatch.setattr(script, "TARGET", weights)
+    script.pack(distilled, "packed", [])
+    sha = Card.read(distilled / "packed" / "base.json").base_sha256
+    result = distilled / "val" / "base" / "nerve_usgra" / "results.json"
+    result.parent.mkdir(parents=True)
+    result.write_text(json.dumps({"model": {"base_sha256": sha}, "method": "base", "scores": []}))
+    script.ship(distilled)
+    before = {path.name: path.read_bytes() for path in weights.iterdir()}
+    assert load_file(weights / "base.safetensors").keys() == {"w", "b"}
+    script.ship(distilled, "tiny")
+    tiny = Card.read(weights / "tiny" / "base.json")
+    assert (tiny.name, tiny.base_sha256) == ("base-tiny", sha)
+    assert load_file(weights / "tiny" / "base.safetensors") == {}  # it is the base to the bit
+    assert all((weights / name).read_bytes() == content for name, content in before.items())

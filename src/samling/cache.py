@@ -5,7 +5,7 @@ from pathlib import Path
 
 from samling.errors import InputError
 
-NAMED_MODELS = ("base", "base-zoom", "light", "litemedsam", "untrained")
+NAMED_MODELS = ("base", "base-tiny", "base-zoom", "light", "litemedsam", "untrained")
 """What `recipes/build.py` makes by name. `light` and `litemedsam` need fetched weights."""
 UNTAUGHT = ("light", "untrained")
 """Of these, what training begins with and nobody can ask."""

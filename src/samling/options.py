@@ -8,7 +8,7 @@ import typer
 
 from samling.errors import InputError
 
-NAMES = "base, base-zoom, litemedsam, a checkpoint of the SAM family (see README)"
+NAMES = "base, base-tiny, base-zoom, litemedsam, a checkpoint of the SAM family (see README)"
 
 Data = Annotated[
     list[Path], typer.Option("--data", metavar="STORE.h5", help="Store made by prepare; several.")

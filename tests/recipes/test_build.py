@@ -12,17 +12,20 @@ from samling.adapters.bottleneck import LRAdapter, SerialAdapter
 from samling.cache import weights_path
 from samling.config import AdapterSection
 from samling.errors import InputError
+from samling.evaluation.metrics import dice
 from samling.inference.card import Card
 from samling.models.sam import Sam
-from samling.models.weights import sha256_of_tensors
+from samling.models.weights import read_state, sha256_of_tensors
 from samling.recipes.build import (
-    SHIPPED,
+    AUTOMATIC_WEIGHTS,
+    ENCODER_WEIGHTS,
     adapter_maker,
     load_base,
     load_torch,
     save_base,
     trainee,
 )
+from samling.recipes.identity import SHIPPED
 from samling.recipes.load import load
 
 AUTOMATIC = {
@@ -117,7 +120,9 @@ def test_weights_that_were_not_fetched_name_the_remedy(tmp_path, monkeypatch):
 def test_unknown_bases_are_refused_with_the_known_ones(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for loader in (load_base, load_torch):
-        with pytest.raises(InputError, match="one of base, base-zoom, litemedsam, or a checkpoint"):
+        with pytest.raises(
+            InputError, match="one of base, base-tiny, base-zoom, litemedsam, or a checkpoint"
+        ):
             loader(name)
 
 
@@ -151,8 +156,41 @@ def test_the_base_that_looks_closer_has_the_same_weights():
     assert mask.sum() == wanted.sum() > 0
 
 
+def test_the_tiny_base_has_an_encoder_of_its_own_before_the_bases_decoder(tmp_path):
+    """Its file holds that alone; of another base its hash is not."""
+    tiny, base = load_base("base-tiny"), load_base("base")
+    assert (tiny.card.name, tiny.card.architecture) == ("base-tiny", "tiny")
+    assert tiny.sha256 == load_base(SHIPPED["base-tiny"]).sha256 != base.sha256
+    assert sum(p.numel() for p in tiny.model.image_encoder.parameters()) < 1.5e6
+    for own, shared in (
+        (tiny.model.mask_decoder, base.model.mask_decoder),
+        (tiny.model.prompt_encoder.kinds, base.model.prompt_encoder.kinds),
+    ):
+        torch.testing.assert_close(own.state_dict(), shared.state_dict(), rtol=0, atol=0)
+    own = read_state(SHIPPED["base-tiny"] / "base.safetensors")
+    of_its_own = (*ENCODER_WEIGHTS, *AUTOMATIC_WEIGHTS)
+    assert own and all(key.startswith(of_its_own) for key in own)
+    moved = shutil.copytree(SHIPPED["base-tiny"], tmp_path / "tiny")
+    with pytest.raises(InputError, match="was altered since it was made"):
+        load_base(moved)  # the base is not beside it
+
+
+@pytest.mark.parametrize("name", ["base", "base-tiny"])
+def test_what_ships_outlines_what_a_box_holds(name):
+    """A dark ellipse in speckle, which nobody has trained on."""
+    rows, columns = np.mgrid[:300, :400]
+    wanted = ((rows - 160) / 60) ** 2 + ((columns - 210) / 90) ** 2 < 1
+    speckle = np.random.default_rng(1).gamma(4.0, 0.25, wanted.shape)
+    picture = (np.where(wanted, 25, 120) * speckle).clip(0, 255).astype(np.uint8)
+    [mask], _ = load(name).predict(picture, boxes=[[120, 100, 300, 220]])
+    assert dice(mask, wanted) > 0.9
+    [mask], _ = load(name).predict(picture, points=[[210, 160]])
+    assert dice(mask, wanted) > 0.8
+
+
 def test_what_ships_takes_at_most_25_megabytes():
-    assert sum(file.stat().st_size for file in SHIPPED.iterdir()) <= 25e6
+    weights = SHIPPED["base"].rglob("*")
+    assert sum(file.stat().st_size for file in weights if file.is_file()) <= 25e6
 
 
 def test_a_saved_base_is_loaded_bit_for_bit(tmp_path):

@@ -166,6 +166,30 @@ def test_the_student_is_the_one_that_was_asked_for(small_store, teacher, cache, 
     assert len(base.model.skips) == 2
 
 
+def test_an_encoder_may_be_tuned_alone_for_the_teachers_decoder(
+    distilled, small_store, cache, tmp_path
+):
+    """Its skips, zero at first, are tuned with it; the teacher's sets are not named twice."""
+    asked = [
+        "student=tiny",
+        "embedding.epochs=1",
+        "tunes=encoder",
+        "decoder.prompts=[box,automatic]",
+    ]
+    made = load_base(run(small_store, str(distilled), tmp_path / "tiny", *asked))
+    taught, teacher = load_base(distilled).model.state_dict(), Card.read(distilled / "base.json")
+    for key, value in made.model.state_dict().items():
+        if key.startswith(("mask_decoder.", "prompt_encoder.")) and ".automatic." not in key:
+            assert torch.equal(value, taught[key]), key
+        if key.startswith("skips.") and key.endswith("weight"):
+            assert value.any(), key
+    assert not torch.equal(
+        made.model.prompt_encoder.automatic.weight, taught["prompt_encoder.automatic.weight"]
+    )
+    assert made.card.trained_on == teacher.trained_on == ("small",)
+    assert made.card.split_hash == teacher.split_hash
+
+
 def test_an_unknown_student_is_an_error(small_store, teacher, cache, tmp_path):
     with pytest.raises(InputError, match=r"huge.*use one of full, light"):
         run(small_store, teacher, tmp_path / "huge", "student=huge")

@@ -69,6 +69,7 @@ def test_a_teacher_of_another_family_and_size_teaches_the_embedding(
     first, second = (json.loads(line)["train"]["total"] for line in log)
     assert second < first
     for setting, why in (("decoder.epochs=0", "cannot answer.*decoder.epochs=4"),
+                         ("tunes=encoder", "cannot answer.*tunes=both"),
                          ("embedding.epochs=0", "nothing to teach tiny but its embedding")):  # fmt: skip
         with pytest.raises(InputError, match=why):
             run(small_store, str(folder), tmp_path / "none", "student=tiny", setting)

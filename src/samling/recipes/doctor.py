@@ -188,7 +188,7 @@ def _version(name: str) -> str | None:
 
 
 def _weights() -> Iterator[tuple[str, str]]:
-    yield "base", "comes with samling"
+    yield "base, base-tiny", "come with samling"
     for name, published in PUBLISHED.items():
         path = cache_folder() / WEIGHT_FILES[name]
         if not path.exists():
@@ -208,7 +208,8 @@ def _speed(bundle: Path | None) -> Iterator[tuple[str, str]]:
     if any(find_spec(name) is None for name in ("torch", "transformers", "safetensors")):
         yield "not measured", "needs samling[train], or a bundle: samling doctor BUNDLE"
         return
-    yield "base", f"{_timed(load('base'))} in PyTorch"
+    for name in ("base", "base-tiny"):
+        yield name, f"{_timed(load(name))} in PyTorch"
     published = PUBLISHED["litemedsam"]
     if is_published(cache_folder() / WEIGHT_FILES["litemedsam"], published):
         yield "litemedsam", f"{_timed(load('litemedsam'))} in PyTorch"

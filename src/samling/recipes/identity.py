@@ -9,7 +9,9 @@ from samling.cache import LITEMEDSAM_SHA256, NAMED_MODELS
 from samling.models.families import refer, weights_in
 
 WEIGHTS = ("*.safetensors", "*.onnx", "*.xml", "*.bin", "*.json")
-SHIPPED = ("base", "base-zoom")
+_SHIPPED = Path(str(resources.files("samling") / "weights"))
+SHIPPED = {"base": _SHIPPED, "base-tiny": _SHIPPED / "tiny", "base-zoom": _SHIPPED}
+"""Models that come with samling, and the folder of each."""
 
 
 def fingerprint(model: str) -> str:
@@ -36,7 +38,7 @@ def place_of(model: str) -> Path:
     """File or folder of a model's weights; a name without either comes back as it is."""
     if (reference := refer(model)) is not None:
         return reference.path
-    return Path(str(resources.files("samling") / "weights")) if model in SHIPPED else Path(model)
+    return SHIPPED.get(model, Path(model))
 
 
 def _sha256(file: Path) -> str:

@@ -1,14 +1,13 @@
 """seen: which images the base that ships was trained on, told by content."""
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from samling.data.picture_hash import known_among
 from samling.inference.card import Card
+from samling.recipes.identity import SHIPPED
 
 if TYPE_CHECKING:
     from samling.data.store import Store
@@ -16,13 +15,12 @@ if TYPE_CHECKING:
 SEEN = "seen.npy"
 """Picture hashes (N, 32) of the training images of the base that ships, beside its weights."""
 _NAMED = 5
-_WEIGHTS = resources.files("samling") / "weights"
 
 
 def made_of_base(base_sha256: str) -> bool:
-    """Whether a model, by its card's `base_sha256`, is the base that ships or an adapter on it."""
-    base = _WEIGHTS / "base.json"
-    return base_sha256 == Card.parse(Path(str(base)), base.read_bytes()).base_sha256
+    """Whether a model, by its card's `base_sha256`, is one that ships or an adapter on it."""
+    cards = [Card.read(folder / "base.json") for folder in set(SHIPPED.values())]
+    return base_sha256 in {card.base_sha256 for card in cards}
 
 
 def seen_by_base(measured: Mapping[str, tuple["Store", Sequence[str]]]) -> list[str]:
@@ -33,7 +31,7 @@ def seen_by_base(measured: Mapping[str, tuple["Store", Sequence[str]]]) -> list[
     Args:
         measured: store as the page calls it -> the store, and which of its images.
     """
-    with (_WEIGHTS / SEEN).open("rb") as file:
+    with (SHIPPED["base"] / SEEN).open("rb") as file:
         hashes = np.load(file, allow_pickle=False)
     known = f"the {len(hashes):,} that the base was trained on"
     blind = "crops, borders, another window and other images of a patient are not recognised"
