@@ -29,11 +29,13 @@ from samling.data.store import Store
 from samling.errors import InputError
 from samling.inference.card import Card
 from samling.models.weights import read_state, sha256_of_tensors
-from samling.recipes.build import ENCODER_WEIGHTS
+from samling.recipes.build import AUTOMATIC_WEIGHTS, ENCODER_WEIGHTS
 from samling.recipes.run_folder import epochs_of
 from samling.recipes.seen import SEEN
 
 TARGET = Path(__file__).parent.parent / "src" / "samling" / "weights"
+KINDS = ("", "tiny")
+"""What ships: the base, and what has its decoder."""
 PARTS = "parts.json"
 """Names of the parts whose mean was packed."""
 LICENCES = {
@@ -148,6 +150,8 @@ def ship(out: Path, kind: str = "") -> None:
     Raises:
         InputError: nothing was measured, or other weights than those packed; or the decoder is another.
     """
+    if kind not in KINDS:
+        raise InputError("--ship", f"'{kind}' is unknown", "leave it out, or say tiny")
     packed = Card.read(out / "packed" / "base.json")
     if not (results := measured(out)):
         raise InputError(out / "val" / "base", "holds no results", "run scripts/base.sh")
@@ -156,11 +160,11 @@ def ship(out: Path, kind: str = "") -> None:
         if model["base_sha256"] != packed.base_sha256:
             remedy = f"remove {path.parents[1]}, run scripts/base.sh again"
             raise InputError(path, "is of other weights than OUT/packed", remedy)
-    # First: it fails where a run is not there
-    text = json.dumps(about(out, packed), indent=2) + "\n"
+    told = about(out, packed)  # first: it fails where a run is not there
     state, name, target = read_state(out / "packed" / "base.safetensors"), "base", TARGET / kind
     if kind:
         state, name = own_weights(state, out), f"base-{kind}"
+        told["with_the_decoder_of"] = Card.read(TARGET / "base.json").base_sha256
         target.mkdir(exist_ok=True)
     else:
         with atomic_path(TARGET / SEEN) as temporary:
@@ -168,14 +172,14 @@ def ship(out: Path, kind: str = "") -> None:
     with atomic_path(target / "base.safetensors") as temporary:
         temporary.write_bytes(save(state))
     packed.model_copy(update={"name": name, "base": name}).save(target / "base.json")
-    write_text(target / "about.json", text)
+    write_text(target / "about.json", json.dumps(told, indent=2) + "\n")
 
 
 def own_weights(state: dict[str, Tensor], where: Path) -> dict[str, Tensor]:
     """The weights of a model that are not those of the base that ships; `load_base` adds the others.
 
     Raises:
-        InputError: among them is the mask decoder.
+        InputError: among them is more than an encoder with its skips and automatic mode.
     """
     shared = read_state(TARGET / "base.safetensors")
     own = {
@@ -185,8 +189,8 @@ def own_weights(state: dict[str, Tensor], where: Path) -> dict[str, Tensor]:
         or key not in shared
         or not torch.equal(value, shared[key])
     }
-    if any(key.startswith("mask_decoder.") for key in own):
-        problem = "has another mask decoder than the base that ships"
+    if not all(key.startswith((*ENCODER_WEIGHTS, *AUTOMATIC_WEIGHTS)) for key in own):
+        problem = "has another decoder than the base that ships"
         raise InputError(where, problem, "distil it again from that base")
     return own
 

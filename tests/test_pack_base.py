@@ -211,7 +211,7 @@ def test_of_a_tiny_base_ships_what_the_base_lacks(script, tmp_path):
     own = script.own_weights(state, tmp_path)
     assert own.keys() == {"image_encoder.a", "image_encoder.b", "presence.a"}
     state["mask_decoder.a"][2] = 0
-    with pytest.raises(InputError, match="has another mask decoder than the base that ships"):
+    with pytest.raises(InputError, match="has another decoder than the base that ships"):
         script.own_weights(state, tmp_path)
 
 
@@ -230,6 +230,10 @@ def test_the_tiny_base_ships_into_a_folder_of_its_own(script, distilled, tmp_pat
     before = {path.name: path.read_bytes() for path in weights.iterdir()}
     assert load_file(weights / "base.safetensors").keys() == {"w", "b"}
     script.ship(distilled, "tiny")
+    with pytest.raises(InputError, match="'tin' is unknown"):
+        script.ship(distilled, "tin")
+    told = json.loads((weights / "tiny" / "about.json").read_text())
+    assert told["with_the_decoder_of"] == Card.read(weights / "base.json").base_sha256
     tiny = Card.read(weights / "tiny" / "base.json")
     assert (tiny.name, tiny.base_sha256) == ("base-tiny", sha)
     assert load_file(weights / "tiny" / "base.safetensors") == {}  # it is the base to the bit

@@ -29,7 +29,7 @@ def trained_on(store, tmp_path, monkeypatch):
         hashes = [picture_hash(store.case(id).image) for id in ids]
         np.save(tmp_path / seen.SEEN, np.stack(hashes))
         (tmp_path / "base.json").write_bytes((WEIGHTS / "base.json").read_bytes())
-        monkeypatch.setattr(seen, "_WEIGHTS", tmp_path)
+        monkeypatch.setattr(seen, "SHIPPED", {"base": tmp_path})
 
     return set_up
 

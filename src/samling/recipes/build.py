@@ -66,9 +66,9 @@ class Base:
 def load_base(name: str | Path) -> Base:
     """A named base, or the folder of a distilled one.
 
-    `base`: the light base that comes with samling. `base-tiny`: a third of its time, a tiny encoder before
-    the same mask decoder. `base-zoom`: the base's weights; boxes are answered from a second, closer look
-    (their worth: docs/results/base.md). `litemedsam`: as published, box prompts only.
+    `base`: the light base that comes with samling. `base-tiny`: a tiny, faster encoder before the
+    same mask decoder (docs/results/trade-off.md). `base-zoom`: the base's weights; boxes are answered from
+    a second, closer look (docs/results/base.md). `litemedsam`: as published, box prompts only.
     `light`: the light encoder, started from LiteMedSAM in every layer whose shape fits, not trained
     yet: what `distill` begins with. `untrained`: the light model with random weights. A checkpoint of
     the SAM family as its authors publish it: see `samling.models.checkpoints.refer`.

@@ -312,7 +312,8 @@ def _card(
 ) -> Card:
     tuned = settings.decoder.epochs > 0  # else the teacher's decoder knows what the teacher knew
     prompts = trained_prompts(settings.decoder.prompts) if tuned else teacher.prompts
-    hashes = (teacher.split_hash or "").split("+")
+    hashes = [hash for hash in (teacher.split_hash or "").split("+") if hash]
+    hashes += ["unknown"] * (len(teacher.trained_on) - len(hashes))
     own = [(store.name, store.splits.hash) for store in stores]
     # A teacher that was trained on the same sets is no reason to name them twice
     splits = dict.fromkeys([*zip(teacher.trained_on, hashes, strict=False), *own])
