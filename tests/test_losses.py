@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from monai.losses import DiceLoss, FocalLoss
 from scipy import ndimage
 
-from samling.losses import boundary, dice, focal, hard_iou, mask_iou, signed_distance
+from samling.losses import boundary, clicked, dice, focal, hard_iou, mask_iou, signed_distance
 
 
 def disc(radius, centre=(20, 16), side=40):
@@ -44,6 +44,15 @@ def test_focal_by_hand():
     outside = -0.75 * probability**2 * np.log(1 - probability)
     assert focal(logit, torch.ones(1, 1, 1)).item() == pytest.approx(inside)
     assert focal(logit, torch.zeros(1, 1, 1)).item() == pytest.approx(outside)
+
+
+def test_clicked_looks_at_the_pixels_of_the_clicks_alone():
+    logits = torch.zeros(2, 4, 6)
+    logits[0, 1, 5], logits[0, 3, 0], logits[1, 0, 2] = 2.0, 1.0, -3.0  # rows, columns
+    points = torch.tensor([[[5.5, 1.5], [0.5, 3.5]], [[2.5, 0.5], [5.5, 3.5]]])  # x, y
+    inside = torch.tensor([[1, 0], [1, 1]])
+    costs = np.log1p(np.exp([-2.0, 1.0, 3.0, 0.0]))
+    assert clicked(logits, points, inside).item() == pytest.approx(costs.mean(), rel=1e-6)
 
 
 def test_dice_is_monais(batch):

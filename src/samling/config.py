@@ -43,6 +43,7 @@ class LossSection(Section):
     boundary: float = Field(default=2.0, ge=0)
     presence: float = Field(default=1.0, ge=0, description="automatic mode: is anything there?")
     bce: float = Field(default=0.0, ge=0, description="binary cross-entropy")
+    clicked: float = Field(default=0.0, ge=0, description="cross-entropy where the user clicked")
     inner: float = Field(
         default=1.0, ge=0, description="bce: weight of a pixel of any class but the first (tumour)"
     )

@@ -33,6 +33,21 @@ def bce(logits: Tensor, labels: Tensor, importance: Tensor | None = None) -> Ten
     return costs.mean() if importance is None else (costs * importance).sum() / importance.sum()
 
 
+def clicked(logits: Tensor, points: Tensor, inside: Tensor) -> Tensor:
+    """Cross-entropy of the pixels that were clicked, mean over clicks.
+
+    A mask may fit well and still leave out the very pixel that a user pointed at: one of 65,536.
+
+    Args:
+        points: (N, P, 2) x, y in pixels of the logits (N, H, W), as in `Prompt`.
+        inside: (N, P) whether the click said "here", 1, or "not here", 0.
+    """
+    columns, rows = points.long().unbind(-1)
+    each = torch.arange(len(points)).unsqueeze(1)
+    at = logits[each, rows, columns]
+    return F.binary_cross_entropy_with_logits(at, inside.to(at))
+
+
 def dice(logits: Tensor, labels: Tensor) -> Tensor:
     """`1 - (2 Σpg + ε) / (Σp + Σg + ε)` per sample, ε = 1 pixel; an empty label wants an empty mask."""
     probability = logits.sigmoid().flatten(1)

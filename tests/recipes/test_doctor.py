@@ -12,6 +12,8 @@ from samling.inference.segmenter import Segmenter
 from samling.recipes import doctor as module
 from samling.recipes.doctor import doctor
 
+CARD = Card(name="i", base="b", base_sha256="0" * 64, embedding_size=16, prompts=("box",))
+
 
 class Instant:
     def encode(self, plane):
@@ -23,8 +25,7 @@ class Instant:
 
 @pytest.fixture(autouse=True)
 def instant(monkeypatch, tmp_path):
-    card = Card(name="i", base="b", base_sha256="0" * 64, embedding_size=16, prompts=("box",))
-    monkeypatch.setattr("samling.recipes.load.load", lambda name: Segmenter(Instant(), card))
+    monkeypatch.setattr("samling.recipes.load.load", lambda name: Segmenter(Instant(), CARD))
     monkeypatch.setenv("SAMLING_CACHE", str(tmp_path / "cache"))
 
 
@@ -47,6 +48,19 @@ def test_damaged_weights_are_called_damaged(tmp_path):
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "lite_medsam.pth").write_bytes(b"half a download")
     assert "DAMAGED" in doctor().text()
+
+
+def test_a_damaged_installation_is_said_and_the_rest_still_examined(monkeypatch):
+    def load(name):
+        if name == "base-tiny":
+            raise InputError("tiny/base.safetensors", "was altered", "install samling again")
+        return Segmenter(Instant(), CARD)
+
+    monkeypatch.setattr("samling.recipes.load.load", load)
+    lines = doctor().text().splitlines()
+    told = {line.split()[0]: line for line in lines if line.strip()}
+    assert "in PyTorch" in told["base"]
+    assert "DAMAGED: tiny/base.safetensors" in told["base-tiny"]
 
 
 def test_missing_extras_are_named_with_the_command(monkeypatch):

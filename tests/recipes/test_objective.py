@@ -93,6 +93,23 @@ def test_terms_are_named_finite_and_have_gradients(sam, kind, form):
     sam.zero_grad()
 
 
+@pytest.mark.parametrize("kind", ["box", "points", "clicks", "automatic"])
+def test_clicks_cost_where_the_mask_contradicts_them(kind):
+    """The painter is sure (±20): a clicked pixel costs nothing, or 20."""
+    labels = rectangles()
+    labels[:, 15, 22] = 0  # a hole in the second's box
+    weights = LossSection(clicked=1)
+    painter, seen = Painter(), []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        terms = prompted_terms(painter, embedding_of(labels), labels, kind, weights, rng)
+        assert ("clicked" in terms) == (kind in ("points", "clicks"))
+        seen.append(terms.get("clicked", torch.zeros(())))
+    values = torch.stack(seen)
+    assert ((values >= 0) & (values <= 20)).all()
+    assert (values > 1).any() == (kind in ("points", "clicks"))
+
+
 @pytest.mark.parametrize("kind", ["box", "points", "clicks"])
 def test_a_batch_without_objects_has_nothing_to_point_at(sam, kind):
     labels = torch.zeros(2, SIDE, SIDE)

@@ -100,9 +100,8 @@ def _distilled(name: str) -> Base:
         shared = read_state(SHIPPED["base"] / "base.safetensors")
         state = {k: v for k, v in shared.items() if not k.startswith(ENCODER_WEIGHTS)} | state
     if sha256_of_tensors(state) != card.base_sha256:
-        raise InputError(
-            folder / "base.safetensors", "was altered since it was made", "distill again"
-        )
+        remedy = "install samling again" if name in SHIPPED else "distill again"
+        raise InputError(folder / "base.safetensors", "was altered since it was made", remedy)
     model = _sam(card.architecture, folder / "base.json", card.input_size)
     if not any(".bn." in key for key in state):  # distill folds them before its second stage
         fold_norms(model)

@@ -209,7 +209,10 @@ def _speed(bundle: Path | None) -> Iterator[tuple[str, str]]:
         yield "not measured", "needs samling[train], or a bundle: samling doctor BUNDLE"
         return
     for name in ("base", "base-tiny"):
-        yield name, f"{_timed(load(name))} in PyTorch"
+        try:
+            yield name, f"{_timed(load(name))} in PyTorch"
+        except InputError as error:  # go on: the rest of the machine is worth knowing, too
+            yield name, f"DAMAGED: {error}"
     published = PUBLISHED["litemedsam"]
     if is_published(cache_folder() / WEIGHT_FILES["litemedsam"], published):
         yield "litemedsam", f"{_timed(load('litemedsam'))} in PyTorch"

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from samling.config import LossSection
-from samling.losses import bce, boundary, dice, focal, hard_iou, mask_iou
+from samling.losses import bce, boundary, clicked, dice, focal, hard_iou, mask_iou
 from samling.models.contract import Embedding, MaskLogits, Promptable, PromptTokens
 from samling.prompts.frame import Frame
 from samling.prompts.prompt import Prompt
@@ -117,15 +117,20 @@ def prompted_terms(
     for _ in range(clicks):
         prompts = corrected(model, chosen, prompts, targets, rng, with_mask)
     tokens = to_tokens(prompts, labels.shape[-1], labels.device)
-    return mask_terms(model.decode(chosen, tokens), wanted, weights)
+    decoded = model.decode(chosen, tokens)
+    terms = mask_terms(decoded, wanted, weights)
+    if weights.clicked and len(prompts[0].points):
+        points = torch.from_numpy(np.stack([prompt.points for prompt in prompts]))
+        inside = torch.from_numpy(np.stack([prompt.point_labels for prompt in prompts]))
+        terms["clicked"] = clicked(_enlarged(decoded.masks, wanted), points, inside)
+    return terms
 
 
 def mask_terms(
     decoded: MaskLogits, wanted: Tensor, weights: LossSection, importance: Tensor | None = None
 ) -> Terms:
     """Terms of single masks (B, 1, h, w) against (B, S, S); `importance` weighs pixels for `bce`."""
-    size = list(wanted.shape[-2:])
-    logits = F.interpolate(decoded.masks.float(), size, mode="bilinear").squeeze(1)
+    logits = _enlarged(decoded.masks, wanted)
     terms: Terms = {}
     if weights.focal:
         terms["focal"] = focal(logits, wanted)
@@ -142,6 +147,11 @@ def mask_terms(
     return terms
 
 
+def _enlarged(logits: Tensor, wanted: Tensor) -> Tensor:
+    """(B, 1, h, w) as float32 (B, S, S), the size of the labels."""
+    return F.interpolate(logits.float(), list(wanted.shape[-2:]), mode="bilinear").squeeze(1)
+
+
 def weighted_sum(terms: Terms, weights: LossSection) -> Tensor:
     """Σ weight · term over the terms that are there."""
     factors = weights.model_dump(exclude={"boundary_form", "inner"})
@@ -151,8 +161,7 @@ def weighted_sum(terms: Terms, weights: LossSection) -> Tensor:
 @torch.no_grad()
 def dice_scores(logits: Tensor, wanted: Tensor) -> Tensor:
     """(B,) Dice of `logits > 0` at the label's size; two empty masks score 1."""
-    full = F.interpolate(logits.float(), list(wanted.shape[-2:]), mode="bilinear").squeeze(1)
-    iou = hard_iou(full, wanted)
+    iou = hard_iou(_enlarged(logits, wanted), wanted)
     return 2 * iou / (1 + iou)
 
 
@@ -225,13 +234,13 @@ def corrected(
     full = F.interpolate(low, [size, size], mode="bilinear").squeeze(1).cpu().numpy()
     better = []
     for index, (prompt, target) in enumerate(zip(prompts, targets, strict=True)):
-        clicked = correct(prompt, target, full[index] > 0, rng)
-        if clicked is prompt:  # nothing wrong: one more point inside keeps the batch's shape
+        further = correct(prompt, target, full[index] > 0, rng)
+        if further is prompt:  # nothing wrong: one more point inside keeps the batch's shape
             extra = prompt_of(target, "point1", rng)
-            clicked = replace(
+            further = replace(
                 prompt,
                 points=np.concatenate([prompt.points, extra.points]),
                 point_labels=np.append(prompt.point_labels, 1),
             )
-        better.append(replace(clicked, mask=low[index, 0].cpu().numpy() if with_mask else None))
+        better.append(replace(further, mask=low[index, 0].cpu().numpy() if with_mask else None))
     return better
