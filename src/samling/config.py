@@ -3,12 +3,14 @@
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from samling.errors import InputError, meant, one_of
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
@@ -62,7 +64,7 @@ class OptimiserSection(Section):
 
 
 class AugmentSection(Section):
-    """Ranges of random changes; see data/augment.py, and data/blobs.py for `blob_chance`."""
+    """Ranges of random changes and shares of images; see augment.py, blobs.py and nothing.py in data."""
 
     rotation_degrees: float = Field(default=15.0, ge=0, le=180)
     flip: bool = True
@@ -71,19 +73,12 @@ class AugmentSection(Section):
     gain: float = Field(default=0.15, ge=0, lt=1)
     shear_degrees: float = Field(default=0.0, ge=0, le=45)
     shift: float = Field(default=0.0, ge=0, le=0.5, description="share of the square")
-    operations: int = Field(
-        default=0, ge=0, description="so many kinds of change per image (RandAugment); 0: all"
-    )
-    zoom_chance: float = Field(
-        default=0.0, ge=0, le=1, description="share of images seen close up around an object"
-    )
-    tone_chance: float = Field(
-        default=0.0, ge=0, le=1, description="share of images with a random tone curve"
-    )
+    operations: int = Field(default=0, ge=0, description="kinds of change (RandAugment); 0: all")
+    zoom_chance: Share = Field(default=0.0, description="share seen close up around an object")
+    tone_chance: Share = Field(default=0.0, description="share of images with a random tone curve")
     speckle: float = Field(default=0.0, ge=0, le=0.5, description="strongest multiplied noise")
-    blob_chance: float = Field(
-        default=0.0, ge=0, le=1, description="share of images that show a made-up object alone"
-    )
+    blob_chance: Share = Field(default=0.0, description="share with a made-up object alone")
+    nothing_chance: Share = Field(default=0.0, description="share of speckle, nothing in it")
 
 
 PromptName = Literal["box", "points", "clicks", "automatic"]
@@ -117,6 +112,8 @@ class TrainingSection(Section):
     def _prompts_fit_the_rest(self) -> Self:
         if self.augment.blob_chance and set(self.prompts) == {"automatic"}:
             raise ValueError("augment.blob_chance teaches box, points, clicks: name one in prompts")
+        if self.augment.nothing_chance and "automatic" not in self.prompts:
+            raise ValueError("augment.nothing_chance teaches automatic: name it in prompts")
         if self.zoom is not None and "clicks" in self.prompts:
             raise ValueError("clicks are of the whole image: leave zoom or clicks in prompts out")
         return self
@@ -204,8 +201,8 @@ class EmbeddingSection(Section):
     epochs: int = Field(default=10, ge=0)
     batch_size: int = Field(default=16, ge=1)
     flips: bool = Field(default=True, description="cache mirrored embeddings too")
-    tone_chance: float = Field(
-        default=0.0, ge=0, le=1, description="share the student sees with another tone curve"
+    tone_chance: Share = Field(
+        default=0.0, description="share the student sees with another tone curve"
     )
     mse: float = Field(default=1.0, ge=0, description="weight: squared error of the embedding")
     cosine: float = Field(default=1.0, ge=0, description="weight: its direction, cell by cell")

@@ -226,3 +226,17 @@ def test_a_window_in_the_card_is_what_the_model_sees(painter, make_card):
     stretched = make_card(window_hu=(50.0, 400.0), padding="mean", fit="stretch")
     Segmenter(Watching(), stretched).encode(wide)
     assert (seen[2] == 0.75).all()
+
+
+def test_nothing_is_found_on_a_picture_of_one_grey_value(painter, monkeypatch):
+    """The frame of a probe in the air; whoever draws a box there gets an answer all the same."""
+
+    def everything(encoding, coords, labels, masks=None):
+        return np.full((len(coords), 64, 64), 8, np.float32), np.ones(len(coords), np.float32)
+
+    monkeypatch.setattr(painter.backend, "decode", everything)
+    grey = np.full((40, 50), 7, np.uint8)
+    assert len(painter.predict(image())[0]) == 1
+    assert len(painter.predict(grey)[0]) == 0
+    assert painter.foreground(painter.encode(grey), [Prompt()]).max() < 1e-6
+    assert len(painter.predict(grey, boxes=[5, 5, 20, 20])[0]) == 1

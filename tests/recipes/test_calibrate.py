@@ -241,6 +241,20 @@ def test_each_half_is_judged_by_what_was_fitted_to_the_other(tmp_path) -> None:
         assert any(text.startswith(f"jitter10 in {name} alone: coverage 0.000") for text in said)
 
 
+def test_what_fails_in_one_data_set_is_promised_in_none(tmp_path) -> None:
+    """90 % of all, but nothing of a tenth of them: whoever has such pictures must not be told otherwise."""
+    most, few = (
+        [replace(a, store=name) for a in answers("box", count, dice=dice)]
+        for name, count, dice in (("good", 400, 0.9), ("bad", 40, 0.2))
+    )
+    found = _fit([half(most)], ["box"], 0.9, [])
+    report = check(found, [(found, half([*most, *few]))], tmp_path)
+    assert report["kinds"]["box"]["coverage"] == pytest.approx(400 / 440)
+    assert not report["kinds"]["box"]["installed"]
+    assert "jitter10: too low in bad, not installed." in sentences(report)
+    assert check(found, [(found, half(most))], tmp_path)["kinds"]["box"]["installed"]
+
+
 def test_a_temperature_that_does_not_help_is_not_installed(tmp_path) -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(scale=2, size=20_000)

@@ -35,17 +35,21 @@ def test_it_says_what_it_does_how_alike_the_masks_are_and_what_8_bits_cost(
     from samling.export.parity import Parity
     from samling.inference.bundle import Bundle
     from samling.inference.card import Card
+    from samling.inference.expectation import Calibration
     from samling.recipes import export as module
     from samling.recipes import export_int8
 
+    sure = Calibration(level=0.9, temperature=1.0, store="s", split_hash="h", curves={})
     card = Card(name="m", base="b", base_sha256="0" * 64, embedding_size=16, prompts=("box",))
+    card = card.model_copy(update={"calibration": sure})
     made = Bundle(b"encoder", b"decoder", card)
     monkeypatch.setattr(module, "_in_floats", lambda _: (made, Parity(30, 0.99987, 1e-4, 0.0)))
 
     def in_eight_bits(bundle, stores, most_drop, report, runtime):
         assert (stores, most_drop, runtime) == ([tmp_path / "s.h5"], 0.5, "onnxruntime")
         report("60 of 65 layers")
-        return bundle, "60 of 65 layers in 8 bits"
+        unknown = card.model_copy(update={"calibration": None})
+        return Bundle(b"encoder", b"decoder", unknown), "60 of 65 layers in 8 bits"
 
     monkeypatch.setattr(export_int8, "in_eight_bits", in_eight_bits)
     said = []
@@ -55,7 +59,9 @@ def test_it_says_what_it_does_how_alike_the_masks_are_and_what_8_bits_cost(
         "writing runs/mine as ONNX and comparing its masks with PyTorch's",
         "30 masks agree to an IoU of 0.9999 or more",
     ]
-    assert said[2:] == ["60 of 65 layers"] * eight
+    assert said[2:3] == ["60 of 65 layers"] * eight
+    again = f"samling calibrate {out} --data {tmp_path / 's.h5'}"
+    assert [again in line for line in said[3:]] == [True] * eight
     text = "".join(path.read_text() for path in out.glob("*.md"))
     assert ("60 of 65 layers in 8 bits" if eight else "32-bit floats") in text
     assert "not finished" not in text

@@ -373,7 +373,8 @@ def test_a_model_that_is_not_calibrated_says_so_once(scans, tmp_path, use, card)
 
 def test_an_empty_mask_is_to_be_looked_at_however_sure_the_model_is(scans, tmp_path, use, card):
     use(calibrated(card.model_copy(update={"mask_threshold": 100.0}), box=curve(0.95)))
-    predict("filler", [scans / "a.png"], tmp_path / "out", [(5, 5, 20, 20)])
+    summary = predict("filler", [scans / "a.png"], tmp_path / "out", [(5, 5, 20, 20)])
     (row,) = table(tmp_path / "out")
     assert (row["object"], row["area_px"], row["expected_dice"]) == ("1", "0", "")
+    assert "1 mask is empty" in str(summary)
     assert (row["look"], row["reason"]) == ("yes", "nothing found")

@@ -140,6 +140,24 @@ def test_what_labels_say_of_organs_counts_only_where_nothing_was_made_up(tmp_pat
     assert torch.equal(known[:, 0], of_an_organ)
 
 
+def test_pictures_of_nothing_teach_automatic_mode_of_every_class(tmp_path, monkeypatch):
+    seen = []
+
+    def terms(model, embedding, labels, prompts, loss, rng, answers, known):
+        seen.append((labels, known))
+        return {}
+
+    monkeypatch.setattr(prompted_training, "prompted_terms", terms)
+    section = settings(augment={"nothing_chance": 0.5}, batch_size=16, prompts=["automatic"])
+    data = planes(16)
+    monkeypatch.setattr(type(data), "knows", lambda *_: torch.zeros(16, 1, dtype=torch.bool))
+    train(start(), section, tmp_path, train=data)
+    labels, known = seen[0]
+    assert 2 < known.sum() < 14 and not labels[known[:, 0]].any()
+    with pytest.raises(ValidationError, match="nothing_chance teaches automatic"):
+        settings(prompts=["box"], augment={"nothing_chance": 0.1})
+
+
 def test_made_up_objects_need_someone_who_points_at_them():
     with pytest.raises(ValidationError, match="blob_chance teaches box, points"):
         settings(prompts=["automatic"], augment={"blob_chance": 0.1})
@@ -174,6 +192,14 @@ def test_the_end_of_the_range_of_thresholds_is_told(monkeypatch, best, beyond):
     monkeypatch.setattr(prompted_training, "best_threshold", lambda *_: (best, 0.5, 0.6))
     assert calibrate(start(), settings(), planes(20), seed=0, report=said.append) == best
     assert ("end of the range" in said[0]) == beyond
+
+
+@pytest.mark.parametrize("dice", [0.1, 0.6])
+def test_a_model_that_finds_hardly_anything_is_said_to_be_useless(monkeypatch, dice):
+    said = []
+    monkeypatch.setattr(prompted_training, "best_threshold", lambda *_: (0.0, dice, dice))
+    calibrate(start(), settings(), planes(20), seed=0, report=said.append)
+    assert any("do not use it" in line for line in said) == (dice == 0.1)
 
 
 @pytest.mark.parametrize("kind", ["adam", "adamw"])

@@ -65,7 +65,7 @@ def check_target(out: Path) -> None:
     )
     if strangers:
         problem = f"holds other files ({', '.join(strangers[:3])})"
-        raise InputError(out, problem, "name a new folder, or one with an earlier bundle")
+        raise InputError(out, problem, "name a new folder, or one with an earlier bundle alone")
 
 
 def _write_folder(parts: dict[str, bytes], out: Path) -> None:

@@ -188,7 +188,12 @@ class Segmenter:
         return found
 
     def lacks(self, encoded: EncodedImage, class_index: int) -> bool:
-        """True if automatic mode answers, from the encoder alone: no object of this class here."""
+        """True if automatic mode answers before decoding: no object of this class here.
+
+        Nor on a picture of one grey value (a probe in the air), whatever the encoder says.
+        """
+        if encoded.plane.min() == encoded.plane.max():
+            return True
         first = 0 if self.card.automatic == "nested" else class_index
         scores = [encoded.presence_of(index) for index in range(first, class_index + 1)]
         return any(p is not None and p < self.card.presence_threshold for p in scores)

@@ -98,6 +98,7 @@ def check(found: Calibration, checks: Sequence[Check], out: Path) -> dict[str, A
     # of pixels that it did not see: what does not help there is not used
     about["temperature_installed"] = bool(pixels) and pixels[AFTER] < pixels[BEFORE]
     sets = _by_store(found, checks)
+    _refuse_by_store(kinds, sets, found.level)
     nothing = _missed([item for _, half in checks for item in half.answers])
     return {"kinds": kinds, "stores": sets, "nothing_found": nothing, "pixels": pixels} | about
 
@@ -162,6 +163,22 @@ def _by_store(found: Calibration, checks: Sequence[Check]) -> dict[str, dict[str
     return sets
 
 
+def _refuse_by_store(
+    kinds: dict[str, dict[str, Any]], sets: dict[str, dict[str, Any]], level: float
+) -> None:
+    """What does not hold in one of the data sets is not promised: nobody sees which one he is like."""
+    for kind, said in kinds.items():
+        low = [name for name, own in sets.items() if _too_low(own.get(kind), level)]
+        if said["installed"] and low and kind != NOTHING:
+            said["installed"] = False
+            said["verdict"] += f"{NAMES[kind]}: too low in {', '.join(low)}, not installed."
+
+
+def _too_low(figures: dict[str, Any] | None, level: float) -> bool:
+    """Whether a coverage is below what is promised, with 95 % certainty."""
+    return figures is not None and figures["coverage_high"] < level
+
+
 def _missed(answers: Sequence[Answered]) -> dict[str, int]:
     """Automatic mode: images, those where nothing was found, and what these hold."""
     silent = [item for item in answers if item.kind == NOTHING]
@@ -189,7 +206,7 @@ def sentences(report: dict[str, Any]) -> list[str]:
             f"{NAMES[kind]} in {name} alone: coverage {v['coverage']:.3f} "
             f"({v['coverage_low']:.2f}-{v['coverage_high']:.2f}): do not rely on it there."
             for kind, v in kinds.items()
-            if v["coverage_high"] < report["level"]
+            if _too_low(v, report["level"])
         ]
     if report["pixels"] and not report["temperature_installed"]:
         said.append("A temperature of one half does not help on the other: not installed.")

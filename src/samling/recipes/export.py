@@ -1,5 +1,6 @@
 """export: a run as a bundle that predicts without PyTorch."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,14 +58,22 @@ def export(
     report(f"writing {model} as ONNX and comparing its masks with PyTorch's")
     bundle, parity = _in_floats(model)
     report(f"{parity.masks} masks agree to an IoU of {parity.least_iou:.4f} or more")
-    precision = "32-bit floats"
+    precision, calibrated = "32-bit floats", bundle.card.calibration is not None
     if stores:
         from samling.recipes.export_int8 import in_eight_bits
 
         runtime: Runtime = "onnxruntime" if format == "onnx-int8" else "openvino"
         bundle, precision = in_eight_bits(bundle, stores, most_drop, report, runtime)
     write_bundle(bundle, model_card(bundle.card, parity, precision, limits), out)
+    if calibrated and bundle.card.calibration is None:
+        report(_how_to_calibrate(out, stores))
     return out
+
+
+def _how_to_calibrate(out: Path, stores: Sequence[Path]) -> str:
+    data = " ".join(f"--data {shlex.quote(str(store))}" for store in stores)
+    command = f"samling calibrate {shlex.quote(str(out))} {data}"
+    return f"not calibrated in 8 bits, so it says no expected Dice: {command}"
 
 
 def _check_use(model: str, format: str, stores: Sequence[Path]) -> None:

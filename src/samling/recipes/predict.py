@@ -109,11 +109,11 @@ def predict(
     """
     volumes = [path for path in dict.fromkeys(inputs) if is_volume(path)]
     files, failed, notes = collect([path for path in inputs if path not in volumes])
-    refuse_own_folder(
-        out, [*files, *(path / "slice" if path.is_dir() else path for path in volumes)]
-    )
+    within = [path / "slice" if path.is_dir() else path for path in volumes]
+    refuse_own_folder(out, [*files, *within])
     loaded = load(model, options.runtime)
-    notes += options.notes_on(loaded.card) + on_sureness(loaded.card, options.window) * bool(files)
+    notes += options.notes_on(loaded.card)
+    notes += on_sureness(model, loaded.card, options.window) if files else []
     segmenter = options.windowed(loaded)
     others = tuple(options.windowed(load(name)) for name in options.others)
     options = replace(options, volume=replace(options.volume, others=others))
@@ -198,7 +198,10 @@ class Run:
         finally:
             if len(self.done) > before:
                 self.results.write_table()
-        self.notes += on_nothing(sum(row["object"] == 0 for row in self.results.rows))
+        rows = self.results.rows
+        nothing = sum(row["object"] == 0 for row in rows)
+        empty = sum(row["object"] != 0 and row["area_px"] == 0 for row in rows)
+        self.notes += on_nothing(nothing, empty)
 
     def volumes(self, volumes: Sequence[Path]) -> None:
         """Volumes, with a table of their own."""

@@ -61,7 +61,7 @@ class Worker:
         self.out = Path(job.out)
         self.options = PredictOptions(job.window, runtime=job.runtime)
         loaded = load(job.model, job.runtime, threads=1)
-        self.notes = on_sureness(loaded.card, job.window)
+        self.notes = on_sureness(job.model, loaded.card, job.window)
         self.segmenter = self.options.windowed(loaded)
         prompts = None if job.prompts_file is None else Path(job.prompts_file)
         self.source = prompt_source(self.segmenter.card, job.boxes, job.points, prompts, job.auto)

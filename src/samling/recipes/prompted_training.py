@@ -23,6 +23,7 @@ from samling.data.batches import (
 )
 from samling.data.blobs import with_blobs
 from samling.data.intensity import Intensity
+from samling.data.nothing import with_nothing
 from samling.data.splits import TrainSplit, ValSplit
 from samling.data.store import Store
 from samling.errors import InputError
@@ -38,6 +39,9 @@ Report = Callable[[str], None]
 FEWEST = 20
 """Labelled validation images that may choose a mask threshold: over fewer, the mean Dice of two thresholds
 differs by the luck of single images, and the choice is noise that a report would compare as if learned."""
+
+POOR = 0.3
+"""Mean Dice below which a model is of no use to anyone, and is said to be."""
 
 
 @dataclass(frozen=True)
@@ -254,9 +258,11 @@ def _step(
     model, answers = adapted.model, adapted.answers
     images, labels = (tensor.to(device) for tensor in planes.tensors(indices))
     images, labels, made_up = with_blobs(images, labels, settings.augment.blob_chance, rng)
-    plan = Augmentation(**settings.augment.model_dump(exclude={"blob_chance"}))
+    images, labels, empty = with_nothing(images, labels, settings.augment.nothing_chance, rng)
+    plan = Augmentation(**settings.augment.model_dump(exclude={"blob_chance", "nothing_chance"}))
     images, labels = augment(images, labels, plan, rng)
-    known = (planes.knows(indices, len(answers.names)) & ~made_up.unsqueeze(1)).to(device)
+    known = planes.knows(indices, len(answers.names)) & ~made_up.unsqueeze(1)
+    known = (known | empty.unsqueeze(1)).to(device)
     with precision(kind, device):
         embedding = _encode(model, images)
         parts = [
@@ -325,6 +331,11 @@ def calibrate(
     ends = THRESHOLDS[0], THRESHOLDS[-1]
     beyond = ", the end of the range searched: a better one may lie beyond" * (threshold in ends)
     report(f"mask threshold {threshold:+.2f}: mean Dice {after:.4f}, at 0 {before:.4f}{beyond}")
+    if after < POOR:
+        report(
+            f"it finds hardly anything in the validation images (mean Dice {after:.2f}): do not use it; "
+            "train longer, on more images, or from a model that knows such pictures"
+        )
     return threshold
 
 

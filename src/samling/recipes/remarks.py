@@ -1,6 +1,8 @@
 """remarks: what predict and archive say once about all images, not about each."""
 
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +15,17 @@ HOW = (
 )
 
 
-def on_sureness(card: Card, window: str | None = None) -> list[str]:
+def on_sureness(model: str, card: Card, window: str | None = None) -> list[str]:
     """One line where a model cannot say how good its masks are, or not of every kind of prompt.
 
     Args:
-        card: of the model as it was loaded. window: asked for instead of its own.
+        model: as the user named it.
+        card: of the model as it was loaded.
+        window: asked for instead of its own.
     """
     if card.calibration is None:
-        return [f"{card.name} is not calibrated: nobody knows how good a mask is; {HOW}"]
+        how = HOW.replace("RUN", shlex.quote(model)) if Path(model).is_dir() else HOW
+        return [f"{model} is not calibrated: nobody knows how good a mask is; {how}"]
     if window is not None:
         return ["no expected Dice: the model was calibrated without --window"]
     lacking = [kind for kind in card.asked_kinds if kind not in card.calibration.curves]
@@ -59,9 +64,17 @@ def on_picture(name: str, pixels: NDArray[np.generic], prompts: Sequence[Prompt]
     return said
 
 
-def on_nothing(count: int) -> list[str]:
-    """One line on images where nothing was found, which a table of objects would hide."""
-    if not count:
-        return []
-    images = "1 image" if count == 1 else f"{count} images"
-    return [f"nothing was found on {images}: see look in results.csv, in the rows of object 0"]
+def on_nothing(count: int, empty: int = 0) -> list[str]:
+    """Lines on images where nothing was found, and on prompts answered by an empty mask.
+
+    Args:
+        count: images. empty: masks.
+    """
+    said = []
+    if count:
+        images = "1 image" if count == 1 else f"{count} images"
+        said = [f"nothing was found on {images}: see look in results.csv, in the rows of object 0"]
+    if empty:
+        masks = "1 mask is" if empty == 1 else f"{empty} masks are"
+        said.append(f"{masks} empty: nothing was found there; see area_px in results.csv")
+    return said
