@@ -21,6 +21,7 @@ from samling.recipes.prompted_training import (
     run_training,
     trained_prompts,
 )
+from samling.training.loop import Fitted
 
 SIDE = 64
 
@@ -195,10 +196,14 @@ def test_the_end_of_the_range_of_thresholds_is_told(monkeypatch, best, beyond):
 
 
 @pytest.mark.parametrize("dice", [0.1, 0.6])
-def test_a_model_that_finds_hardly_anything_is_said_to_be_useless(monkeypatch, dice):
+def test_a_model_that_finds_hardly_anything_is_said_to_be_useless(monkeypatch, tmp_path, dice):
     said = []
-    monkeypatch.setattr(prompted_training, "best_threshold", lambda *_: (0.0, dice, dice))
-    calibrate(start(), settings(), planes(20), seed=0, report=said.append)
+    rows = [{"val": {"score": 0.05}}, {"val": {"score": dice}}]
+    monkeypatch.setattr(prompted_training, "fit", lambda *_, **__: Fitted(rows, True))
+    run_training(
+        start(), settings(), (planes(), planes(2)), tmp_path,
+        seed=0, report=said.append, save_best=lambda: None,
+    )  # fmt: skip
     assert any("do not use it" in line for line in said) == (dice == 0.1)
 
 

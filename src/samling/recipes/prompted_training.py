@@ -215,6 +215,12 @@ def run_training(
         task, optimizer, schedule, out,
         epochs=settings.epochs, progress=report, clip=options.clip, compete=compete,
     )  # fmt: skip
+    best = max((row["val"]["score"] for row in fitted.rows), default=1.0)
+    if best < POOR:
+        report(
+            f"it finds hardly anything in the validation images (mean Dice {best:.2f}): do not use it; "
+            "train longer, on more images, or from a model that knows such pictures"
+        )
     return fitted.learned
 
 
@@ -331,11 +337,6 @@ def calibrate(
     ends = THRESHOLDS[0], THRESHOLDS[-1]
     beyond = ", the end of the range searched: a better one may lie beyond" * (threshold in ends)
     report(f"mask threshold {threshold:+.2f}: mean Dice {after:.4f}, at 0 {before:.4f}{beyond}")
-    if after < POOR:
-        report(
-            f"it finds hardly anything in the validation images (mean Dice {after:.2f}): do not use it; "
-            "train longer, on more images, or from a model that knows such pictures"
-        )
     return threshold
 
 
