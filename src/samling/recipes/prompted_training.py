@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -215,13 +215,18 @@ def run_training(
         task, optimizer, schedule, out,
         epochs=settings.epochs, progress=report, clip=options.clip, compete=compete,
     )  # fmt: skip
-    best = max((row["val"]["score"] for row in fitted.rows), default=1.0)
+    if fitted.learned:
+        _warn_if_poor(fitted.rows, report)
+    return fitted.learned
+
+
+def _warn_if_poor(rows: list[dict[str, Any]], report: Report) -> None:
+    best = max((row["val"]["score"] for row in rows), default=1.0)
     if best < POOR:
         report(
             f"it finds hardly anything in the validation images (mean Dice {best:.2f}): do not use it; "
             "train longer, on more images, or from a model that knows such pictures"
         )
-    return fitted.learned
 
 
 def _epoch_steps(
