@@ -40,7 +40,8 @@ class PredictSummary:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        lines = [f"{len(self.done)} done, {self.objects} objects, in {self.out}"]
+        failed = f"{len(self.failed)} failed, " if self.failed else ""
+        lines = [f"{len(self.done)} done, {failed}{self.objects} objects, in {self.out}"]
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"failed: {reason}" for _, reason in self.failed]
         return "\n".join(lines)
