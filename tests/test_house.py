@@ -21,6 +21,7 @@ FOR_TRAINING = {
     "samling.data.augment",
     "samling.data.batches",
     "samling.data.blobs",
+    "samling.data.nothing",
     "samling.data.store",
     "samling.inference.torch_backend",
 }

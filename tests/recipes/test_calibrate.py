@@ -314,7 +314,7 @@ def test_the_temperature_is_that_of_its_own_kind_of_prompt(blind) -> None:
     found = fitted().model_copy(update={"temperature": 2.0})
     card = blind.card.model_copy(update={"calibration": found, "presence_threshold": 0.0})
     warm = Segmenter(Blind(), card)
-    encoded = warm.encode(np.zeros((64, 64), np.float32))
+    encoded = warm.encode(np.eye(64, dtype=np.float32))
     box, automatic = Prompt(box=np.array([5.0, 5, 30, 30])), Prompt()
     assert warm.foreground(encoded, [box])[9, 9] == pytest.approx(1 / (1 + np.exp(-2)), abs=1e-6)
     assert warm.foreground(encoded, [automatic])[9, 9] == pytest.approx(
