@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What comes with samling, the base and the tiny encoder before its decoder, and the first tables of docs/results/base.md,
-# which names the commands of the others. Resumable: run it again. One training made anew: remove what was made of it, too
+# which names the commands of the others, as base-training.md does. Resumable: run it again. One training made anew: remove what was made of it, too
 # (half and decoder of boxes, packed of all, tiny).
 #   scripts/base.sh FOLDER_OF_SETS OUT [STUDENT]        some four hours on 2 CPU cores; STUDENT: lean, or tiny
 # What is measured is what ships: the packed, 16-bit weights. `python scripts/pack_base.py OUT --ship` puts them in place,

@@ -114,6 +114,8 @@ class TrainingSection(Section):
             raise ValueError("augment.blob_chance teaches box, points, clicks: name one in prompts")
         if self.augment.nothing_chance and "automatic" not in self.prompts:
             raise ValueError("augment.nothing_chance teaches automatic: name it in prompts")
+        if self.loss.clicked and not {"points", "clicks"} & set(self.prompts):
+            raise ValueError("loss.clicked needs clicks: name points or clicks in prompts")
         if self.zoom is not None and "clicks" in self.prompts:
             raise ValueError("clicks are of the whole image: leave zoom or clicks in prompts out")
         return self

@@ -198,13 +198,13 @@ def test_the_end_of_the_range_of_thresholds_is_told(monkeypatch, best, beyond):
 @pytest.mark.parametrize("dice", [0.1, 0.6])
 def test_a_model_that_finds_hardly_anything_is_said_to_be_useless(monkeypatch, tmp_path, dice):
     said = []
-    rows = [{"val": {"score": 0.05}}, {"val": {"score": dice}}]
+    rows = [{"val": {"box": 0.9, "auto": of, "score": of}} for of in (0.05, dice)]
     monkeypatch.setattr(prompted_training, "fit", lambda *_, **__: Fitted(rows, True))
     run_training(
         start(), settings(), (planes(), planes(2)), tmp_path,
         seed=0, report=said.append, save_best=lambda: None,
     )  # fmt: skip
-    assert any("do not use it" in line for line in said) == (dice == 0.1)
+    assert any("mean Dice, auto 0.10" in line for line in said) == (dice == 0.1)
 
 
 @pytest.mark.parametrize("kind", ["adam", "adamw"])

@@ -171,7 +171,7 @@ def _refuse_by_store(
         low = [name for name, own in sets.items() if _too_low(own.get(kind), level)]
         if said["installed"] and low and kind != NOTHING:
             said["installed"] = False
-            said["verdict"] += f"{NAMES[kind]}: too low in {', '.join(low)}, not installed."
+            said["verdict"] = f"{NAMES[kind]}: too low in {', '.join(low)}, not installed."
 
 
 def _too_low(figures: dict[str, Any] | None, level: float) -> bool:

@@ -71,9 +71,11 @@ def export(
 
 
 def _how_to_calibrate(out: Path, stores: Sequence[Path]) -> str:
+    said = "not calibrated in 8 bits, so it says no expected Dice"
+    if out.suffix.lower() == ".zip":
+        return f"{said}: export to a folder, not a zip, and calibrate that"
     data = " ".join(f"--data {shlex.quote(str(store))}" for store in stores)
-    command = f"samling calibrate {shlex.quote(str(out))} {data}"
-    return f"not calibrated in 8 bits, so it says no expected Dice: {command}"
+    return f"{said}: samling calibrate {shlex.quote(str(out))} {data}"
 
 
 def _check_use(model: str, format: str, stores: Sequence[Path]) -> None:

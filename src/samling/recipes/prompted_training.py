@@ -41,7 +41,7 @@ FEWEST = 20
 differs by the luck of single images, and the choice is noise that a report would compare as if learned."""
 
 POOR = 0.3
-"""Mean Dice below which a model is of no use to anyone, and is said to be."""
+"""Mean Dice below which a model is of no use to anyone, and is said to be, by kind of prompt."""
 
 
 @dataclass(frozen=True)
@@ -221,11 +221,15 @@ def run_training(
 
 
 def _warn_if_poor(rows: list[dict[str, Any]], report: Report) -> None:
-    best = max((row["val"]["score"] for row in rows), default=1.0)
-    if best < POOR:
+    scores: list[dict[str, float]] = [row["val"] for row in rows]
+    best = max(scores, key=lambda val: val["score"], default={})
+    poor = [
+        f"{kind} {value:.2f}" for kind, value in best.items() if kind != "score" and value < POOR
+    ]
+    if poor:
         report(
-            f"it finds hardly anything in the validation images (mean Dice {best:.2f}): do not use it; "
-            "train longer, on more images, or from a model that knows such pictures"
+            f"it finds hardly anything in the validation images (mean Dice, {', '.join(poor)}): do not ask "
+            "it so; train longer, on more images, or from a model that knows such pictures"
         )
 
 
@@ -269,7 +273,8 @@ def _step(
     model, answers = adapted.model, adapted.answers
     images, labels = (tensor.to(device) for tensor in planes.tensors(indices))
     images, labels, made_up = with_blobs(images, labels, settings.augment.blob_chance, rng)
-    images, labels, empty = with_nothing(images, labels, settings.augment.nothing_chance, rng)
+    chance = settings.augment.nothing_chance
+    images, labels, empty = with_nothing(images, labels, chance, rng, spared=made_up)
     plan = Augmentation(**settings.augment.model_dump(exclude={"blob_chance", "nothing_chance"}))
     images, labels = augment(images, labels, plan, rng)
     known = planes.knows(indices, len(answers.names)) & ~made_up.unsqueeze(1)

@@ -7,12 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from samling.inference.bundle import CARD
 from samling.inference.card import Card
 from samling.prompts.prompt import Prompt
-
-HOW = (
-    "`samling calibrate RUN --data YOUR.h5` finds out (of a named model: `samling export` it first)"
-)
+from samling.recipes.run_folder import CARDS
 
 
 def on_sureness(model: str, card: Card, window: str | None = None) -> list[str]:
@@ -24,13 +22,13 @@ def on_sureness(model: str, card: Card, window: str | None = None) -> list[str]:
         window: asked for instead of its own.
     """
     if card.calibration is None:
-        how = HOW.replace("RUN", shlex.quote(model)) if Path(model).is_dir() else HOW
-        return [f"{model} is not calibrated: nobody knows how good a mask is; {how}"]
+        return [f"{model} is not calibrated: nobody knows how good a mask is; {_how(model)}"]
     if window is not None:
         return ["no expected Dice: the model was calibrated without --window"]
     lacking = [kind for kind in card.asked_kinds if kind not in card.calibration.curves]
     said = [
-        f"no expected Dice for {kind}: {card.name}'s calibration leaves it out" for kind in lacking
+        f"no expected Dice for {kind}: {card.name}'s calibration leaves it out; look at every mask"
+        for kind in lacking
     ]
     if len(lacking) < len(card.asked_kinds):
         sets = card.calibration.store.replace("+", ", ")
@@ -43,6 +41,12 @@ def on_sureness(model: str, card: Card, window: str | None = None) -> list[str]:
             "whether a box holds an object at all, it says nothing, and none is given after further clicks"
         )
     return said
+
+
+def _how(model: str) -> str:
+    if any((Path(model) / name).is_file() for name in (*CARDS, CARD)):
+        return f"`samling calibrate {shlex.quote(model)} --data YOUR.h5` finds out"
+    return "`samling calibrate RUN --data YOUR.h5` finds out (of a named model: `samling export` it first)"
 
 
 def on_picture(name: str, pixels: NDArray[np.generic], prompts: Sequence[Prompt]) -> list[str]:
